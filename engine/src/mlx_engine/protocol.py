@@ -1,0 +1,281 @@
+"""Frames and commands, protocol version 1: JSON lines.
+
+Frames go to file descriptor 3, commands come from stdin, EOF on stdin means exit; stdout and stderr are
+logs only, so that a stray print can't corrupt the protocol. packages/contract/src/frames.ts is the other
+side and describes every field; tests/golden_frames.jsonl is read by both sides' tests.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+FRAME_FD = 3
+
+ErrorKind = Literal[
+    "invalid_model",
+    "invalid_dataset",
+    "invalid_parameters",
+    "out_of_memory",
+    "disk_full",
+    "non_finite",
+    "protocol",
+    "internal",
+]
+
+
+class EngineError(Exception):
+    """What the user must be told: `kind` is a stable code, the message one line."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+
+
+class _Tagged(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    pass
+
+
+# ---- frames ----
+
+
+class Hello(_Tagged, tag="hello"):
+    protocol: int = PROTOCOL_VERSION
+    pid: int
+    device: str
+    backend: str
+    dtype: str
+    gflops: float | None
+    mlx_version: str
+    mlx_lm_version: str
+
+
+class Alive(_Tagged, tag="alive"):
+    memory_mb: float
+
+
+class Error(_Tagged, tag="error"):
+    id: str | None = None
+    kind: ErrorKind
+    message: str
+    traceback: str | None = None
+
+
+class Stage(_Tagged, tag="stage"):
+    stage: str
+    done: int = 0
+    total: int = 0
+
+
+class Prepared(_Tagged, tag="prepared"):
+    total_steps: int
+    steps_per_epoch: int
+    resumed_from_step: int
+    samples: int
+    samples_dropped: int
+    samples_truncated: int
+    tokens: int
+    trained_tokens: int
+    trainable_params: int
+    total_params: int
+    target_modules: list[str]
+
+
+class Step(_Tagged, tag="step"):
+    step: int
+    epoch: int
+    loss: float | None
+    learning_rate: float
+    grad_norm: float | None
+    tokens: int
+    trained_tokens: int
+    tokens_per_second: float
+    trained_tokens_per_second: float
+    processed_samples: int
+    memory_mb: float
+    seconds_remaining: float | None
+
+
+class Eval(_Tagged, tag="eval"):
+    step: int
+    loss: float
+    trained_tokens: int
+
+
+class Checkpoint(_Tagged, tag="checkpoint"):
+    step: int
+    path: str
+    loss: float | None
+
+
+class Warning(_Tagged, tag="warning"):  # noqa: A001  (the frame's name)
+    code: str
+    message: str
+
+
+class Finished(_Tagged, tag="finished"):
+    outcome: Literal["completed", "stopped", "suspended"]
+    step: int
+    loss: float | None
+
+
+class Loaded(_Tagged, tag="loaded"):
+    model_path: str
+    seconds: float
+
+
+class Token(_Tagged, tag="token"):
+    id: str
+    text: str
+
+
+class Done(_Tagged, tag="done"):
+    id: str
+    text: str
+    finish_reason: Literal["stop", "length", "cancelled"]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Imported(_Tagged, tag="imported"):
+    path: str
+    total_params: int
+
+
+Frame = (
+    Hello
+    | Alive
+    | Error
+    | Stage
+    | Prepared
+    | Step
+    | Eval
+    | Checkpoint
+    | Warning
+    | Finished
+    | Loaded
+    | Token
+    | Done
+    | Imported
+)
+
+
+# ---- commands ----
+
+
+class DatasetSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    path: str
+    sha256: str
+    format: Literal["alpaca", "sharegpt"]
+    validation_path: str | None
+    batch_size: int
+    max_seq_length: int
+    shuffle: bool
+
+
+class LoraSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    rank: int
+    alpha: float
+    dropout: float
+    target_modules: list[str]
+
+
+class Train(_Tagged, tag="train"):
+    job_id: str
+    attempt: int
+    experiment_name: str
+    model_path: str
+    model_name: str
+    dataset: DatasetSpec
+    method: Literal["lora", "qlora", "full"]
+    lora: LoraSpec | None
+    epochs: int
+    max_steps: int | None
+    learning_rate: float
+    lr_scheduler_type: Literal["linear", "cosine", "constant"]
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    gradient_accumulation_steps: int
+    seed: int
+    save_steps: int | None
+    output_dir: str
+    resume: bool
+
+
+class Stop(_Tagged, tag="stop"):
+    pass
+
+
+class Suspend(_Tagged, tag="suspend"):
+    pass
+
+
+class ChatMessage(msgspec.Struct, kw_only=True):
+    role: str
+    content: str
+
+
+class Generate(_Tagged, tag="generate"):
+    id: str
+    model_path: str
+    adapter_path: str | None
+    messages: list[ChatMessage] | None
+    prompt: str | None
+    max_tokens: int
+    temperature: float
+    top_p: float
+    stop: list[str]
+    seed: int | None
+
+
+class Cancel(_Tagged, tag="cancel"):
+    id: str
+
+
+class Import(_Tagged, tag="import"):
+    gguf_path: str
+    output_path: str
+
+
+Command = Train | Stop | Suspend | Generate | Cancel | Import
+
+
+# ---- the wire ----
+
+_encoder = msgspec.json.Encoder()
+_command_decoder = msgspec.json.Decoder(Command)
+
+
+class Channel:
+    """Sends frames; safe to use from several threads. A dead reader ends the process, as stdin's EOF does."""
+
+    def __init__(self, fd: int = FRAME_FD) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+
+    def send(self, frame: Frame) -> None:
+        data = memoryview(_encoder.encode(frame) + b"\n")
+        with self._lock:
+            try:
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            except BrokenPipeError:
+                os._exit(0)
+
+
+def read_commands(stream: BinaryIO | None = None) -> Iterator[Any]:
+    """Yields commands until EOF. A line that is no command raises EngineError('protocol')."""
+    for line in stream or sys.stdin.buffer:
+        if not line.strip():
+            continue
+        try:
+            yield _command_decoder.decode(line)
+        except msgspec.MsgspecError as error:
+            raise EngineError("protocol", f"bad command: {error}") from error
