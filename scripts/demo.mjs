@@ -1,264 +1,229 @@
 // npm run demo: from a clean clone to a fine-tuned model, over the same HTTP API that everyone uses.
 //   npm run demo -- [--exit] [--port N] [--steps N]
-import { join } from "node:path";
-import { parseArgs } from "node:util";
-import { fail, ROOT, Stop } from "./lib.mjs";
-import { setup } from "./setup.mjs";
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { fail, ROOT, Stop } from './lib.mjs'
+import { setup } from './setup.mjs'
 
-const EXPERIMENT = "demo";
-const DATA = join(ROOT, "examples", "service_alpaca.json");
-const HELD_OUT = join(ROOT, "examples", "service_alpaca_eval.json");
+const EXPERIMENT = 'demo'
+const DATA = join(ROOT, 'examples', 'service_alpaca.json')
+const HELD_OUT = join(ROOT, 'examples', 'service_alpaca_eval.json')
 const QUESTIONS = [
-	"Which port does the mlx-distributed-training service listen on?",
-	"Which endpoint starts a training job?",
-	"What is the default LoRA rank?",
-];
+  'Which port does the mlx-distributed-training service listen on?',
+  'Which endpoint starts a training job?',
+  'What is the default LoRA rank?',
+]
 const RECIPE = {
-	epochs: 3,
-	learning_rate: 1e-3,
-	batch_size: 8,
-	lora_r: 16,
-	lora_alpha: 32,
-};
+  epochs: 3,
+  learning_rate: 1e-3,
+  batch_size: 8,
+  lora_r: 16,
+  lora_alpha: 32,
+}
 
-const paint = (code) => (text) =>
-	process.stdout.isTTY && !process.env.NO_COLOR
-		? `\x1b[${code}m${text}\x1b[0m`
-		: text;
-const bold = paint("1");
-const dim = paint("2");
-const green = paint("32");
+const paint = (code) => (text) => (process.stdout.isTTY && !process.env.NO_COLOR ? `\x1b[${code}m${text}\x1b[0m` : text)
+const bold = paint('1')
+const dim = paint('2')
+const green = paint('32')
 
 const options = (() => {
-	try {
-		return parseArgs({
-			options: {
-				exit: { type: "boolean" },
-				port: { type: "string" },
-				steps: { type: "string" },
-			},
-		}).values;
-	} catch (error) {
-		return fail(
-			new Stop(`${error.message}. Options: --exit, --port N, --steps N`),
-		);
-	}
-})();
+  try {
+    return parseArgs({
+      options: {
+        exit: { type: 'boolean' },
+        port: { type: 'string' },
+        steps: { type: 'string' },
+      },
+    }).values
+  } catch (error) {
+    return fail(new Stop(`${error.message}. Options: --exit, --port N, --steps N`))
+  }
+})()
 
-await setup().catch(fail);
-const { loadConfig, startServer, ConfigError } = await import(
-	"../packages/server/dist/index.js"
-);
-const server = await start();
-const api = client(server);
+await setup().catch(fail)
+const { loadConfig, startServer, ConfigError } = await import('../packages/server/dist/index.js')
+const server = await start()
+const api = client(server)
 try {
-	await demo();
+  await demo()
 } catch (error) {
-	await server.close();
-	fail(error);
+  await server.close()
+  fail(error)
 }
 if (options.exit) {
-	await server.close();
-	process.exit(0);
+  await server.close()
+  process.exit(0)
 }
-console.log(
-	`\nThe server stays up at ${bold(server.url)} (API: ${server.url}/docs). Ctrl-C ends it.`,
-);
+console.log(`\nThe server stays up at ${bold(server.url)} (API: ${server.url}/docs). Ctrl-C ends it.`)
 
 async function start() {
-	try {
-		const config = loadConfig({
-			...process.env,
-			...(options.port && { PORT: options.port }),
-			LOG_LEVEL: process.env.LOG_LEVEL ?? "warn",
-		});
-		return await startServer(config, { signals: true });
-	} catch (error) {
-		return fail(
-			error instanceof ConfigError || error.userMessage
-				? new Stop(error.message)
-				: error,
-		);
-	}
+  try {
+    const config = loadConfig({
+      ...process.env,
+      ...(options.port && { PORT: options.port }),
+      LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn',
+    })
+    return await startServer(config, { signals: true })
+  } catch (error) {
+    return fail(error instanceof ConfigError || error.userMessage ? new Stop(error.message) : error)
+  }
 }
 
 async function demo() {
-	const { engine } = await untilEngineIsReady();
-	console.log(
-		`\n${bold("Engine")}   ${engine.device}, ${engine.backend}, ${engine.dtype}`,
-	);
+  const { engine } = await untilEngineIsReady()
+  console.log(`\n${bold('Engine')}   ${engine.device}, ${engine.backend}, ${engine.dtype}`)
 
-	const report = await api("POST", "/datasets/validate", { file_path: DATA });
-	if (!report.valid)
-		throw new Stop(`The bundled data set is not valid: ${report.errors[0]}`);
-	console.log(
-		`${bold("Data")}     ${report.total_samples} ${report.format} rows, ${report.warnings.length} warnings`,
-	);
+  const report = await api('POST', '/datasets/validate', { file_path: DATA })
+  if (!report.valid) throw new Stop(`The bundled data set is not valid: ${report.errors[0]}`)
+  console.log(`${bold('Data')}     ${report.total_samples} ${report.format} rows, ${report.warnings.length} warnings`)
 
-	const before = await answers(undefined);
-	const job = await api("POST", "/train/start", {
-		experiment_name: EXPERIMENT,
-		model_name: "SmolLM2-135M-Instruct",
-		epochs: RECIPE.epochs,
-		learning_rate: RECIPE.learning_rate,
-		lora: {
-			use_lora: true,
-			lora_r: RECIPE.lora_r,
-			lora_alpha: RECIPE.lora_alpha,
-			lora_dropout: 0.05,
-			lora_target_modules: ["all-linear"],
-		},
-		dataset: {
-			dataset_path: DATA,
-			batch_size: RECIPE.batch_size,
-			max_seq_length: 512,
-			validation_path: HELD_OUT,
-		},
-		output_dir: join(ROOT, "outputs", EXPERIMENT),
-		...(options.steps && { max_steps: Number(options.steps) }),
-		overwrite: true,
-	});
-	console.log(
-		`${bold("Training")} ${job.experiment_name} (${job.job_id}), LoRA on SmolLM2-135M-Instruct, estimated ${job.estimated_time}\n`,
-	);
-	await follow(job.experiment_name);
+  const before = await answers(undefined)
+  const job = await api('POST', '/train/start', {
+    experiment_name: EXPERIMENT,
+    model_name: 'SmolLM2-135M-Instruct',
+    epochs: RECIPE.epochs,
+    learning_rate: RECIPE.learning_rate,
+    lora: {
+      use_lora: true,
+      lora_r: RECIPE.lora_r,
+      lora_alpha: RECIPE.lora_alpha,
+      lora_dropout: 0.05,
+      lora_target_modules: ['all-linear'],
+    },
+    dataset: {
+      dataset_path: DATA,
+      batch_size: RECIPE.batch_size,
+      max_seq_length: 512,
+      validation_path: HELD_OUT,
+    },
+    ...(options.steps && { max_steps: Number(options.steps) }),
+    overwrite: true,
+  })
+  console.log(
+    `${bold('Training')} ${job.experiment_name} (${job.job_id}), LoRA on SmolLM2-135M-Instruct, estimated ${job.estimated_time}\n`,
+  )
+  await follow(job.experiment_name)
 
-	const after = await answers(`fine-tuned/${EXPERIMENT}`);
-	for (const [index, question] of QUESTIONS.entries()) {
-		console.log(`\n${bold(`? ${question}`)}`);
-		console.log(`  ${dim("before")} ${before[index]}`);
-		console.log(`  ${green("after ")} ${after[index]}`);
-	}
+  const after = await answers(`fine-tuned/${EXPERIMENT}`)
+  for (const [index, question] of QUESTIONS.entries()) {
+    console.log(`\n${bold(`? ${question}`)}`)
+    console.log(`  ${dim('before')} ${before[index]}`)
+    console.log(`  ${green('after ')} ${after[index]}`)
+  }
 }
 
 async function untilEngineIsReady() {
-	for (;;) {
-		const health = await api("GET", "/health");
-		if (health.engine.state === "ready") return health;
-		if (health.engine.state === "unavailable")
-			throw new Stop(`The engine does not work: ${health.engine.reason}`);
-		await new Promise((resume) => setTimeout(resume, 200));
-	}
+  for (;;) {
+    const health = await api('GET', '/health')
+    if (health.engine.state === 'ready') return health
+    if (health.engine.state === 'unavailable') throw new Stop(`The engine does not work: ${health.engine.reason}`)
+    await new Promise((resume) => setTimeout(resume, 200))
+  }
 }
 
 async function answers(model) {
-	const texts = [];
-	for (const prompt of QUESTIONS)
-		texts.push(
-			(
-				await api("POST", "/generate", {
-					prompt,
-					model,
-					temperature: 0,
-					max_tokens: 60,
-				})
-			).text
-				.trim()
-				.replaceAll("\n", " "),
-		);
-	return texts;
+  const texts = []
+  for (const prompt of QUESTIONS)
+    texts.push(
+      (
+        await api('POST', '/generate', {
+          prompt,
+          model,
+          temperature: 0,
+          max_tokens: 60,
+        })
+      ).text
+        .trim()
+        .replaceAll('\n', ' '),
+    )
+  return texts
 }
 
 /** Reads the job's event stream to its end and draws each step. */
 async function follow(name) {
-	const bar = progressBar();
-	const response = await fetch(`${server.url}/train/${name}/events`, {
-		headers: { "X-API-Key": server.adminKey },
-	});
-	let total = 0;
-	let buffered = "";
-	for await (const chunk of response.body.pipeThrough(
-		new TextDecoderStream(),
-	)) {
-		buffered += chunk;
-		const messages = buffered.split("\n\n");
-		buffered = messages.pop();
-		for (const message of messages) {
-			const line = message.split("\n").find((text) => text.startsWith("data:"));
-			if (!line) continue;
-			const { type, data } = JSON.parse(line.slice(5));
-			if (type === "prepared") {
-				total = data.total_steps;
-				bar.note(
-					`${data.samples} rows, ${data.trained_tokens} trained tokens an epoch; ` +
-						`${data.trainable_params.toLocaleString("en")} of ${data.total_params.toLocaleString("en")} parameters train`,
-				);
-			}
-			if (type === "step") bar.draw(data, total);
-			if (type === "eval")
-				bar.note(
-					`held-out loss after step ${data.step}: ${data.loss.toFixed(3)}`,
-				);
-			if (type === "warning") bar.note(`warning: ${data.message}`);
-			if (type === "end") {
-				bar.end();
-				if (data.state !== "completed")
-					throw new Stop(
-						`The job ${data.state}: ${data.reason ?? "no reason was given"}`,
-					);
-				return;
-			}
-		}
-	}
-	throw new Stop("The event stream broke off before the job ended.");
+  const bar = progressBar()
+  const response = await fetch(`${server.url}/train/${name}/events`, {
+    headers: { 'X-API-Key': server.adminKey },
+  })
+  let total = 0
+  let buffered = ''
+  for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
+    buffered += chunk
+    const messages = buffered.split('\n\n')
+    buffered = messages.pop()
+    for (const message of messages) {
+      const line = message.split('\n').find((text) => text.startsWith('data:'))
+      if (!line) continue
+      const { type, data } = JSON.parse(line.slice(5))
+      if (type === 'prepared') {
+        total = data.total_steps
+        bar.note(
+          `${data.samples} rows, ${data.trained_tokens} trained tokens an epoch; ` +
+            `${data.trainable_params.toLocaleString('en')} of ${data.total_params.toLocaleString('en')} parameters train`,
+        )
+      }
+      if (type === 'step') bar.draw(data, total)
+      if (type === 'eval') bar.note(`held-out loss after step ${data.step}: ${data.loss.toFixed(3)}`)
+      if (type === 'warning') bar.note(`warning: ${data.message}`)
+      if (type === 'end') {
+        bar.end()
+        if (data.state !== 'completed') throw new Stop(`The job ${data.state}: ${data.reason ?? 'no reason was given'}`)
+        return
+      }
+    }
+  }
+  throw new Stop('The event stream broke off before the job ended.')
 }
 
 function progressBar() {
-	const live = process.stdout.isTTY;
-	let drawn = false;
-	let lastTenth = -1;
-	const clear = () => {
-		if (drawn) process.stdout.write("\r\x1b[2K");
-		drawn = false;
-	};
-	return {
-		draw(step, total) {
-			const part = total ? step.step / total : 0;
-			const full = Math.round(part * 24);
-			const left =
-				step.seconds_remaining === null
-					? ""
-					: `  ${duration(step.seconds_remaining)} left`;
-			const text =
-				`${"█".repeat(full)}${"░".repeat(24 - full)} ${String(Math.round(part * 100)).padStart(3)}%  step ${step.step}/${total}  ` +
-				`loss ${step.loss === null ? "–" : step.loss.toFixed(3)}  ${Math.round(step.tokens_per_second)} tokens/s${left}`;
-			if (live) {
-				process.stdout.write(
-					`\r\x1b[2K${text.slice(0, (process.stdout.columns || 80) - 1)}`,
-				);
-				drawn = true;
-			} else if (Math.floor(part * 10) > lastTenth) {
-				lastTenth = Math.floor(part * 10);
-				console.log(text);
-			}
-		},
-		note(text) {
-			clear();
-			console.log(dim(text));
-		},
-		end: () => (drawn ? process.stdout.write("\n") : undefined),
-	};
+  const live = process.stdout.isTTY
+  let drawn = false
+  let lastTenth = -1
+  const clear = () => {
+    if (drawn) process.stdout.write('\r\x1b[2K')
+    drawn = false
+  }
+  return {
+    draw(step, total) {
+      const part = total ? step.step / total : 0
+      const full = Math.round(part * 24)
+      const left = step.seconds_remaining === null ? '' : `  ${duration(step.seconds_remaining)} left`
+      const text =
+        `${'█'.repeat(full)}${'░'.repeat(24 - full)} ${String(Math.round(part * 100)).padStart(3)}%  step ${step.step}/${total}  ` +
+        `loss ${step.loss === null ? '–' : step.loss.toFixed(3)}  ${Math.round(step.tokens_per_second)} tokens/s${left}`
+      if (live) {
+        process.stdout.write(`\r\x1b[2K${text.slice(0, (process.stdout.columns || 80) - 1)}`)
+        drawn = true
+      } else if (Math.floor(part * 10) > lastTenth) {
+        lastTenth = Math.floor(part * 10)
+        console.log(text)
+      }
+    },
+    note(text) {
+      clear()
+      console.log(dim(text))
+    },
+    end: () => (drawn ? process.stdout.write('\n') : undefined),
+  }
 }
 
 function duration(seconds) {
-	const whole = Math.round(seconds);
-	return whole < 60
-		? `${whole} s`
-		: `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+  const whole = Math.round(seconds)
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
 }
 
 function client({ url, adminKey }) {
-	return async (method, path, body) => {
-		const response = await fetch(url + path, {
-			method,
-			headers: {
-				"X-API-Key": adminKey,
-				...(body && { "Content-Type": "application/json" }),
-			},
-			body: body && JSON.stringify(body),
-		});
-		const answer = await response.json();
-		if (!response.ok) throw new Stop(answer.detail);
-		return answer;
-	};
+  return async (method, path, body) => {
+    const response = await fetch(url + path, {
+      method,
+      headers: {
+        'X-API-Key': adminKey,
+        ...(body && { 'Content-Type': 'application/json' }),
+      },
+      body: body && JSON.stringify(body),
+    })
+    const answer = await response.json()
+    if (!response.ok) throw new Stop(answer.detail)
+    return answer
+  }
 }

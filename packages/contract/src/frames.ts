@@ -3,300 +3,281 @@
  * commands from stdin; EOF on stdin means exit. stdout and stderr are logs only.
  * engine/src/mlx_engine/protocol.py is the other side; engine/tests/golden_frames.jsonl is read by both tests.
  */
-import { type Static, Type } from "typebox";
-import { enumOf, Nullable } from "./common.ts";
-import { ChatMessage } from "./generate.ts";
-import { DATASET_FORMATS } from "./job.ts";
+import { type Static, Type } from 'typebox'
+import { enumOf, Nullable } from './common.ts'
+import { ChatMessage } from './generate.ts'
+import { DATASET_FORMATS } from './job.ts'
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 1
 
-const frame = <
-	const N extends string,
-	P extends Record<string, import("typebox").TSchema>,
->(
-	name: N,
-	properties: P,
-) =>
-	Type.Object(
-		{ type: Type.Literal(name), ...properties },
-		{ additionalProperties: false },
-	);
+const frame = <const N extends string, P extends Record<string, import('typebox').TSchema>>(name: N, properties: P) =>
+  Type.Object({ type: Type.Literal(name), ...properties }, { additionalProperties: false })
 
 // ---- engine → server, every process ----
 
 /** First frame of every engine process. */
-export const HelloFrame = frame("hello", {
-	protocol: Type.Integer(),
-	pid: Type.Integer(),
-	device: Type.String(),
-	backend: Type.String(),
-	dtype: Type.String(),
-	gflops: Nullable(Type.Number()),
-	mlx_version: Type.String(),
-	mlx_lm_version: Type.String(),
-});
+export const HelloFrame = frame('hello', {
+  protocol: Type.Integer(),
+  pid: Type.Integer(),
+  device: Type.String(),
+  backend: Type.String(),
+  dtype: Type.String(),
+  gflops: Nullable(Type.Number()),
+  mlx_version: Type.String(),
+  mlx_lm_version: Type.String(),
+})
 /** Every 2 s from a thread of its own, whatever the main thread does. */
-export const AliveFrame = frame("alive", { memory_mb: Type.Number() });
+export const AliveFrame = frame('alive', { memory_mb: Type.Number() })
 export const ErrorKind = enumOf([
-	"invalid_model",
-	"invalid_dataset",
-	"invalid_parameters",
-	"out_of_memory",
-	"disk_full",
-	"non_finite",
-	"protocol",
-	"internal",
-] as const);
+  'invalid_model',
+  'invalid_dataset',
+  'invalid_parameters',
+  'out_of_memory',
+  'disk_full',
+  'non_finite',
+  'protocol',
+  'internal',
+] as const)
 /** The process ends after it (training), or goes on with `id` failed (serving). */
-export const ErrorFrame = frame("error", {
-	id: Nullable(Type.String()),
-	kind: ErrorKind,
-	message: Type.String({ description: "One line for the user" }),
-	traceback: Nullable(
-		Type.String({
-			description: "Last lines of the Python traceback, for the log",
-		}),
-	),
-});
+export const ErrorFrame = frame('error', {
+  id: Nullable(Type.String()),
+  kind: ErrorKind,
+  message: Type.String({ description: 'One line for the user' }),
+  traceback: Nullable(
+    Type.String({
+      description: 'Last lines of the Python traceback, for the log',
+    }),
+  ),
+})
 
 // ---- training ----
 
 /** What the engine is doing before the first step: loading_model, quantizing, tokenizing, … `total` 0: unknown. */
-export const StageFrame = frame("stage", {
-	stage: Type.String(),
-	done: Type.Integer(),
-	total: Type.Integer(),
-});
-export const PreparedFrame = frame("prepared", {
-	total_steps: Type.Integer(),
-	steps_per_epoch: Type.Integer(),
-	resumed_from_step: Type.Integer({ description: "0: from the start" }),
-	samples: Type.Integer({ description: "Rows that will be trained on" }),
-	samples_dropped: Type.Integer({
-		description: "Rows left out, e.g. without a supervised token",
-	}),
-	samples_truncated: Type.Integer(),
-	tokens: Type.Integer({ description: "Of one epoch" }),
-	trained_tokens: Type.Integer({
-		description: "Of one epoch: those that carry loss",
-	}),
-	trainable_params: Type.Integer(),
-	total_params: Type.Integer(),
-	target_modules: Type.Array(Type.String()),
-});
-export const StepFrame = frame("step", {
-	step: Type.Integer({ description: "Optimiser steps done" }),
-	epoch: Type.Integer({ description: "1-based" }),
-	loss: Nullable(
-		Type.Number({
-			description:
-				"Token-weighted mean; null when the step was skipped as non-finite",
-		}),
-	),
-	learning_rate: Type.Number(),
-	grad_norm: Nullable(Type.Number({ description: "Before clipping" })),
-	tokens: Type.Integer({ description: "Non-padding tokens of this step" }),
-	trained_tokens: Type.Integer(),
-	tokens_per_second: Type.Number(),
-	trained_tokens_per_second: Type.Number(),
-	processed_samples: Type.Integer({
-		description: "Since the start of the run, over all epochs",
-	}),
-	memory_mb: Type.Number(),
-	seconds_remaining: Nullable(Type.Number()),
-});
-export const EvalFrame = frame("eval", {
-	step: Type.Integer(),
-	loss: Type.Number({
-		description: "Token-weighted mean over the whole validation set",
-	}),
-	trained_tokens: Type.Integer(),
-});
-export const CheckpointFrame = frame("checkpoint", {
-	step: Type.Integer(),
-	path: Type.String({ description: "A complete, fsynced folder" }),
-	loss: Nullable(Type.Number()),
-});
-export const WarningFrame = frame("warning", {
-	code: Type.String(),
-	message: Type.String(),
-});
+export const StageFrame = frame('stage', {
+  stage: Type.String(),
+  done: Type.Integer(),
+  total: Type.Integer(),
+})
+export const PreparedFrame = frame('prepared', {
+  total_steps: Type.Integer(),
+  steps_per_epoch: Type.Integer(),
+  resumed_from_step: Type.Integer({ description: '0: from the start' }),
+  samples: Type.Integer({ description: 'Rows that will be trained on' }),
+  samples_dropped: Type.Integer({
+    description: 'Rows left out, e.g. without a supervised token',
+  }),
+  samples_truncated: Type.Integer(),
+  tokens: Type.Integer({ description: 'Of one epoch' }),
+  trained_tokens: Type.Integer({
+    description: 'Of one epoch: those that carry loss',
+  }),
+  trainable_params: Type.Integer(),
+  total_params: Type.Integer(),
+  target_modules: Type.Array(Type.String()),
+})
+export const StepFrame = frame('step', {
+  step: Type.Integer({ description: 'Optimiser steps done' }),
+  epoch: Type.Integer({ description: '1-based' }),
+  loss: Nullable(
+    Type.Number({
+      description: 'Token-weighted mean; null when the step was skipped as non-finite',
+    }),
+  ),
+  learning_rate: Type.Number(),
+  grad_norm: Nullable(Type.Number({ description: 'Before clipping' })),
+  tokens: Type.Integer({ description: 'Non-padding tokens of this step' }),
+  trained_tokens: Type.Integer(),
+  tokens_per_second: Type.Number(),
+  trained_tokens_per_second: Type.Number(),
+  processed_samples: Type.Integer({
+    description: 'Since the start of the run, over all epochs',
+  }),
+  memory_mb: Type.Number(),
+  seconds_remaining: Nullable(Type.Number()),
+})
+export const EvalFrame = frame('eval', {
+  step: Type.Integer(),
+  loss: Type.Number({
+    description: 'Token-weighted mean over the whole validation set',
+  }),
+  trained_tokens: Type.Integer(),
+})
+export const CheckpointFrame = frame('checkpoint', {
+  step: Type.Integer(),
+  path: Type.String({ description: 'A complete, fsynced folder' }),
+  loss: Nullable(Type.Number()),
+})
+export const WarningFrame = frame('warning', {
+  code: Type.String(),
+  message: Type.String(),
+})
 /** Last frame of a training process that ended as it should; the output folder is complete. */
-export const FinishedFrame = frame("finished", {
-	outcome: enumOf(["completed", "stopped", "suspended"] as const, {
-		description:
-			"suspended: checkpointed after a suspend command, to be continued later",
-	}),
-	step: Type.Integer(),
-	loss: Nullable(Type.Number()),
-});
+export const FinishedFrame = frame('finished', {
+  outcome: enumOf(['completed', 'stopped', 'suspended'] as const, {
+    description: 'suspended: checkpointed after a suspend command, to be continued later',
+  }),
+  step: Type.Integer(),
+  loss: Nullable(Type.Number()),
+})
 
 // ---- generation ----
 
-export const LoadedFrame = frame("loaded", {
-	model_path: Type.String(),
-	seconds: Type.Number(),
-});
-export const TokenFrame = frame("token", {
-	id: Type.String(),
-	text: Type.String(),
-});
-export const DoneFrame = frame("done", {
-	id: Type.String(),
-	text: Type.String({
-		description: "The whole answer, stop sequences removed",
-	}),
-	finish_reason: enumOf(["stop", "length", "cancelled"] as const),
-	prompt_tokens: Type.Integer(),
-	completion_tokens: Type.Integer(),
-});
+export const LoadedFrame = frame('loaded', {
+  model_path: Type.String(),
+  seconds: Type.Number(),
+})
+export const TokenFrame = frame('token', {
+  id: Type.String(),
+  text: Type.String(),
+})
+export const DoneFrame = frame('done', {
+  id: Type.String(),
+  text: Type.String({
+    description: 'The whole answer, stop sequences removed',
+  }),
+  finish_reason: enumOf(['stop', 'length', 'cancelled'] as const),
+  prompt_tokens: Type.Integer(),
+  completion_tokens: Type.Integer(),
+})
 
 // ---- import of a GGUF file ----
 
-export const ImportedFrame = frame("imported", {
-	path: Type.String(),
-	total_params: Type.Integer(),
-});
+export const ImportedFrame = frame('imported', {
+  path: Type.String(),
+  total_params: Type.Integer(),
+})
 
 export const FRAMES = {
-	hello: HelloFrame,
-	alive: AliveFrame,
-	error: ErrorFrame,
-	stage: StageFrame,
-	prepared: PreparedFrame,
-	step: StepFrame,
-	eval: EvalFrame,
-	checkpoint: CheckpointFrame,
-	warning: WarningFrame,
-	finished: FinishedFrame,
-	loaded: LoadedFrame,
-	token: TokenFrame,
-	done: DoneFrame,
-	imported: ImportedFrame,
-} as const;
-export type FrameType = keyof typeof FRAMES;
-export type Frame = { [K in FrameType]: Static<(typeof FRAMES)[K]> }[FrameType];
-export type FrameOf<K extends FrameType> = Static<(typeof FRAMES)[K]>;
+  hello: HelloFrame,
+  alive: AliveFrame,
+  error: ErrorFrame,
+  stage: StageFrame,
+  prepared: PreparedFrame,
+  step: StepFrame,
+  eval: EvalFrame,
+  checkpoint: CheckpointFrame,
+  warning: WarningFrame,
+  finished: FinishedFrame,
+  loaded: LoadedFrame,
+  token: TokenFrame,
+  done: DoneFrame,
+  imported: ImportedFrame,
+} as const
+export type FrameType = keyof typeof FRAMES
+export type Frame = { [K in FrameType]: Static<(typeof FRAMES)[K]> }[FrameType]
+export type FrameOf<K extends FrameType> = Static<(typeof FRAMES)[K]>
 
 // ---- server → engine ----
 
 /** One row of a data set snapshot (JSONL), the only data form that the engine reads. */
 export const SnapshotRow = Type.Object({
-	sample: Type.Integer({
-		description: "Row number in the file that the user gave, from 0",
-	}),
-	messages: Type.Array(
-		Type.Object({ role: Type.String(), content: Type.String() }),
-		{
-			description:
-				"Roles system, user, assistant, tool; a call of a tool is assistant content",
-		},
-	),
-	tools: Type.Optional(
-		Type.Array(Type.Unknown(), {
-			description: "JSON-schema function descriptions",
-		}),
-	),
-	alpaca: Type.Optional(
-		Type.Object(
-			{ instruction: Type.String(), input: Type.String() },
-			{
-				description:
-					"For base models without a chat template: the Stanford text is built from it",
-			},
-		),
-	),
-});
-export type SnapshotRow = Static<typeof SnapshotRow>;
+  sample: Type.Integer({
+    description: 'Row number in the file that the user gave, from 0',
+  }),
+  messages: Type.Array(Type.Object({ role: Type.String(), content: Type.String() }), {
+    description: 'Roles system, user, assistant, tool; a call of a tool is assistant content',
+  }),
+  tools: Type.Optional(
+    Type.Array(Type.Unknown(), {
+      description: 'JSON-schema function descriptions',
+    }),
+  ),
+  alpaca: Type.Optional(
+    Type.Object(
+      { instruction: Type.String(), input: Type.String() },
+      {
+        description: 'For base models without a chat template: the Stanford text is built from it',
+      },
+    ),
+  ),
+})
+export type SnapshotRow = Static<typeof SnapshotRow>
 
 /** First command of a training process. All paths are absolute; all values resolved, none defaulted. */
-export const TrainCommand = frame("train", {
-	job_id: Type.String(),
-	attempt: Type.Integer(),
-	experiment_name: Type.String(),
-	model_path: Type.String({
-		description: "Folder: config.json, *.safetensors, tokenizer files",
-	}),
-	model_name: Type.String({
-		description: "As the user named it; recorded in adapter_config.json",
-	}),
-	dataset: Type.Object({
-		path: Type.String({ description: "Snapshot (JSONL of SnapshotRow)" }),
-		sha256: Type.String(),
-		format: enumOf(DATASET_FORMATS),
-		validation_path: Nullable(
-			Type.String({ description: "Snapshot of the held-out rows" }),
-		),
-		batch_size: Type.Integer(),
-		max_seq_length: Type.Integer(),
-		shuffle: Type.Boolean(),
-	}),
-	method: enumOf(["lora", "qlora", "full"] as const),
-	lora: Nullable(
-		Type.Object({
-			rank: Type.Integer(),
-			alpha: Type.Number(),
-			dropout: Type.Number(),
-			target_modules: Type.Array(Type.String()),
-		}),
-	),
-	epochs: Type.Integer(),
-	max_steps: Nullable(Type.Integer()),
-	learning_rate: Type.Number(),
-	lr_scheduler_type: enumOf(["linear", "cosine", "constant"] as const),
-	warmup_ratio: Type.Number(),
-	weight_decay: Type.Number(),
-	max_grad_norm: Type.Number(),
-	gradient_accumulation_steps: Type.Integer(),
-	seed: Type.Integer(),
-	save_steps: Nullable(Type.Integer()),
-	output_dir: Type.String(),
-	resume: Type.Boolean({
-		description:
-			"Continue from the newest good checkpoint in output_dir, if there is one",
-	}),
-});
-export type TrainCommand = Static<typeof TrainCommand>;
+export const TrainCommand = frame('train', {
+  job_id: Type.String(),
+  attempt: Type.Integer(),
+  experiment_name: Type.String(),
+  model_path: Type.String({
+    description: 'Folder: config.json, *.safetensors, tokenizer files',
+  }),
+  model_name: Type.String({
+    description: 'As the user named it; recorded in adapter_config.json',
+  }),
+  dataset: Type.Object({
+    path: Type.String({ description: 'Snapshot (JSONL of SnapshotRow)' }),
+    sha256: Type.String(),
+    format: enumOf(DATASET_FORMATS),
+    validation_path: Nullable(Type.String({ description: 'Snapshot of the held-out rows' })),
+    batch_size: Type.Integer(),
+    max_seq_length: Type.Integer(),
+    shuffle: Type.Boolean(),
+  }),
+  method: enumOf(['lora', 'qlora', 'full'] as const),
+  lora: Nullable(
+    Type.Object({
+      rank: Type.Integer(),
+      alpha: Type.Number(),
+      dropout: Type.Number(),
+      target_modules: Type.Array(Type.String()),
+    }),
+  ),
+  epochs: Type.Integer(),
+  max_steps: Nullable(Type.Integer()),
+  learning_rate: Type.Number(),
+  lr_scheduler_type: enumOf(['linear', 'cosine', 'constant'] as const),
+  warmup_ratio: Type.Number(),
+  weight_decay: Type.Number(),
+  max_grad_norm: Type.Number(),
+  gradient_accumulation_steps: Type.Integer(),
+  seed: Type.Integer(),
+  save_steps: Nullable(Type.Integer()),
+  output_dir: Type.String(),
+  resume: Type.Boolean({
+    description: 'Continue from the newest good checkpoint in output_dir, if there is one',
+  }),
+})
+export type TrainCommand = Static<typeof TrainCommand>
 
 /** Stop: end within 5 s with a usable adapter and a checkpoint. Suspend: the same, to be continued later. */
-export const StopCommand = frame("stop", {});
-export const SuspendCommand = frame("suspend", {});
+export const StopCommand = frame('stop', {})
+export const SuspendCommand = frame('suspend', {})
 
-export const GenerateCommand = frame("generate", {
-	id: Type.String(),
-	model_path: Type.String(),
-	adapter_path: Nullable(Type.String()),
-	messages: Nullable(Type.Array(ChatMessage)),
-	prompt: Nullable(
-		Type.String({
-			description: "Plain text to continue, when messages is null",
-		}),
-	),
-	max_tokens: Type.Integer(),
-	temperature: Type.Number(),
-	top_p: Type.Number(),
-	stop: Type.Array(Type.String()),
-	seed: Nullable(Type.Integer()),
-});
-export type GenerateCommand = Static<typeof GenerateCommand>;
-export const CancelCommand = frame("cancel", { id: Type.String() });
+export const GenerateCommand = frame('generate', {
+  id: Type.String(),
+  model_path: Type.String(),
+  adapter_path: Nullable(Type.String()),
+  messages: Nullable(Type.Array(ChatMessage)),
+  prompt: Nullable(
+    Type.String({
+      description: 'Plain text to continue, when messages is null',
+    }),
+  ),
+  max_tokens: Type.Integer(),
+  temperature: Type.Number(),
+  top_p: Type.Number(),
+  stop: Type.Array(Type.String()),
+  seed: Nullable(Type.Integer()),
+})
+export type GenerateCommand = Static<typeof GenerateCommand>
+export const CancelCommand = frame('cancel', { id: Type.String() })
 
-export const ImportCommand = frame("import", {
-	gguf_path: Type.String(),
-	output_path: Type.String({
-		description: "Folder to create, by rename when complete",
-	}),
-});
+export const ImportCommand = frame('import', {
+  gguf_path: Type.String(),
+  output_path: Type.String({
+    description: 'Folder to create, by rename when complete',
+  }),
+})
 
 export const COMMANDS = {
-	train: TrainCommand,
-	stop: StopCommand,
-	suspend: SuspendCommand,
-	generate: GenerateCommand,
-	cancel: CancelCommand,
-	import: ImportCommand,
-} as const;
-export type CommandType = keyof typeof COMMANDS;
+  train: TrainCommand,
+  stop: StopCommand,
+  suspend: SuspendCommand,
+  generate: GenerateCommand,
+  cancel: CancelCommand,
+  import: ImportCommand,
+} as const
+export type CommandType = keyof typeof COMMANDS
 export type Command = {
-	[K in CommandType]: Static<(typeof COMMANDS)[K]>;
-}[CommandType];
+  [K in CommandType]: Static<(typeof COMMANDS)[K]>
+}[CommandType]

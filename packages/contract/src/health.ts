@@ -1,55 +1,53 @@
-import { type Static, Type } from "typebox";
-import { enumOf, Nullable, Timestamp } from "./common.ts";
+import { type Static, Type } from 'typebox'
+import { enumOf, Nullable, Timestamp } from './common.ts'
 
 export const EngineHealth = Type.Object({
-	state: enumOf(["starting", "ready", "unavailable"] as const),
-	reason: Nullable(
-		Type.String({ description: "Why it is unavailable, and what to do" }),
-	),
-	device: Nullable(
-		Type.String({
-			description: 'e.g. "cpu", "metal: Apple M3 Max", "cuda: NVIDIA H100"',
-		}),
-	),
-	backend: Nullable(
-		Type.String({
-			description: 'What multiplies matrices, e.g. "MKL 2026.2", and why',
-		}),
-	),
-	dtype: Nullable(Type.String({ description: "Of weights and activations" })),
-	gflops: Nullable(
-		Type.Number({
-			description: "Measured at start: 1024³ matrix product in dtype",
-		}),
-	),
-	mlx_version: Nullable(Type.String()),
-	mlx_lm_version: Nullable(Type.String()),
-});
-export type EngineHealth = Static<typeof EngineHealth>;
+  state: enumOf(['starting', 'ready', 'unavailable'] as const),
+  reason: Nullable(Type.String({ description: 'Why it is unavailable, and what to do' })),
+  device: Nullable(
+    Type.String({
+      description: 'e.g. "cpu", "metal: Apple M3 Max", "cuda: NVIDIA H100"',
+    }),
+  ),
+  backend: Nullable(
+    Type.String({
+      description: 'What multiplies matrices, e.g. "MKL 2026.2", and why',
+    }),
+  ),
+  dtype: Nullable(Type.String({ description: 'Of weights and activations' })),
+  gflops: Nullable(
+    Type.Number({
+      description: 'Measured at start: 1024³ matrix product in dtype',
+    }),
+  ),
+  mlx_version: Nullable(Type.String()),
+  mlx_lm_version: Nullable(Type.String()),
+})
+export type EngineHealth = Static<typeof EngineHealth>
 
 export const HealthResponse = Type.Object(
-	{
-		status: enumOf(["healthy", "degraded"] as const, {
-			description: "degraded: no working engine",
-		}),
-		version: Type.String(),
-		service: Type.Literal("mlx-distributed-training"),
-		features: Type.Object({
-			lora: Type.Boolean(),
-			qlora: Type.Boolean(),
-			dataset_formats: Type.Array(Type.String()),
-			providers: Type.Array(Type.String()),
-			distributed: Type.Boolean({
-				description: "Whether this engine can train on several ranks",
-			}),
-		}),
-		active_jobs: Type.Integer({
-			description: "Preparing, running or stopping",
-		}),
-		timestamp: Timestamp,
-		queued_jobs: Type.Integer(),
-		engine: EngineHealth,
-	},
-	{ $id: "HealthResponse" },
-);
-export type HealthResponse = Static<typeof HealthResponse>;
+  {
+    status: enumOf(['healthy', 'degraded'] as const, {
+      description: 'degraded: no working engine',
+    }),
+    version: Type.String(),
+    service: Type.Literal('mlx-distributed-training'),
+    features: Type.Object({
+      lora: Type.Boolean(),
+      qlora: Type.Boolean(),
+      dataset_formats: Type.Array(Type.String()),
+      providers: Type.Array(Type.String()),
+      distributed: Type.Boolean({
+        description: 'Whether this engine can train on several ranks',
+      }),
+    }),
+    active_jobs: Type.Integer({
+      description: 'Preparing, running or stopping',
+    }),
+    timestamp: Timestamp,
+    queued_jobs: Type.Integer(),
+    engine: EngineHealth,
+  },
+  { $id: 'HealthResponse' },
+)
+export type HealthResponse = Static<typeof HealthResponse>

@@ -1,167 +1,152 @@
-import { type TSchema, Type } from "typebox";
-import { ExperimentName } from "./common.ts";
-import { ValidateRequest, ValidateResponse } from "./dataset.ts";
-import { JobEvent } from "./event.ts";
-import {
-	GenerateRequest,
-	GenerateResponse,
-	ProvidersResponse,
-} from "./generate.ts";
-import { HealthResponse } from "./health.ts";
-import {
-	CommandResponse,
-	ListResponse,
-	StartRequest,
-	StartResponse,
-	StatusResponse,
-} from "./job.ts";
-import { ModelsResponse } from "./model.ts";
+import { type TSchema, Type } from 'typebox'
+import { ExperimentName } from './common.ts'
+import { ValidateRequest, ValidateResponse } from './dataset.ts'
+import { JobEvent } from './event.ts'
+import { GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
+import { HealthResponse } from './health.ts'
+import { CommandResponse, ListResponse, StartRequest, StartResponse, StatusResponse } from './job.ts'
+import { ModelsResponse } from './model.ts'
 
 /** What a key may do. `admin` includes the others; `train` and `generate` include `read`. */
-export const SCOPES = ["read", "train", "generate", "admin"] as const;
-export type Scope = (typeof SCOPES)[number];
+export const SCOPES = ['read', 'train', 'generate', 'admin'] as const
+export type Scope = (typeof SCOPES)[number]
 
 export interface Route {
-	method: "GET" | "POST" | "DELETE";
-	path: string;
-	summary: string;
-	tag: "service" | "training" | "datasets" | "generation" | "models";
-	/** none: open; optional: works without a key, a presented key must be valid; required. */
-	auth: "none" | "optional" | "required";
-	scope: Scope;
-	params?: TSchema;
-	querystring?: TSchema;
-	body?: TSchema;
-	/** Schema of the 200 answer; `sse` answers a text/event-stream of `stream`. */
-	response?: TSchema;
-	stream?: TSchema;
+  method: 'GET' | 'POST' | 'DELETE'
+  path: string
+  summary: string
+  tag: 'service' | 'training' | 'datasets' | 'generation' | 'models'
+  /** none: open; optional: works without a key, a presented key must be valid; required. */
+  auth: 'none' | 'optional' | 'required'
+  scope: Scope
+  params?: TSchema
+  querystring?: TSchema
+  body?: TSchema
+  /** Schema of the 200 answer; `sse` answers a text/event-stream of `stream`. */
+  response?: TSchema
+  stream?: TSchema
 }
 
-const experiment = Type.Object({ name: ExperimentName });
+const experiment = Type.Object({ name: ExperimentName })
 
 /** Every route of the API, once. Server, OpenAPI document, SDK and the auth matrix read this table. */
 export const ROUTES = {
-	health: {
-		method: "GET",
-		path: "/health",
-		summary: "API health and available features",
-		tag: "service",
-		auth: "none",
-		scope: "read",
-		response: HealthResponse,
-	},
-	trainStart: {
-		method: "POST",
-		path: "/train/start",
-		summary: "Start a fine-tuning job",
-		tag: "training",
-		auth: "required",
-		scope: "train",
-		body: StartRequest,
-		response: StartResponse,
-	},
-	trainStatus: {
-		method: "GET",
-		path: "/train/:name/status",
-		summary: "Progress and metrics of a job",
-		tag: "training",
-		auth: "required",
-		scope: "read",
-		params: experiment,
-		response: StatusResponse,
-	},
-	trainList: {
-		method: "GET",
-		path: "/train",
-		summary: "All training jobs, newest first",
-		tag: "training",
-		auth: "required",
-		scope: "read",
-		response: ListResponse,
-	},
-	trainStop: {
-		method: "POST",
-		path: "/train/:name/stop",
-		summary: "Stop a job; what it learned is saved",
-		tag: "training",
-		auth: "required",
-		scope: "train",
-		params: experiment,
-		response: CommandResponse,
-	},
-	trainPause: {
-		method: "POST",
-		path: "/train/:name/pause",
-		summary: "Checkpoint a job and free its memory",
-		tag: "training",
-		auth: "required",
-		scope: "train",
-		params: experiment,
-		response: CommandResponse,
-	},
-	trainResume: {
-		method: "POST",
-		path: "/train/:name/resume",
-		summary:
-			"Continue a paused, stopped or failed job from its last checkpoint",
-		tag: "training",
-		auth: "required",
-		scope: "train",
-		params: experiment,
-		response: CommandResponse,
-	},
-	trainEvents: {
-		method: "GET",
-		path: "/train/:name/events",
-		summary:
-			"A job's events as server-sent events; Last-Event-ID (or ?after=) replays from there",
-		tag: "training",
-		auth: "required",
-		scope: "read",
-		params: experiment,
-		querystring: Type.Object(
-			{ after: Type.Optional(Type.Integer({ minimum: 0 })) },
-			{ additionalProperties: false },
-		),
-		stream: JobEvent,
-	},
-	datasetsValidate: {
-		method: "POST",
-		path: "/datasets/validate",
-		summary: "Check a data set and detect its format",
-		tag: "datasets",
-		auth: "optional",
-		scope: "read",
-		body: ValidateRequest,
-		response: ValidateResponse,
-	},
-	models: {
-		method: "GET",
-		path: "/models",
-		summary: "Models that are here: bundled, local, hub cache, fine-tuned",
-		tag: "models",
-		auth: "optional",
-		scope: "read",
-		response: ModelsResponse,
-	},
-	generate: {
-		method: "POST",
-		path: "/generate",
-		summary: "Generate text from a base, fine-tuned or hosted model",
-		tag: "generation",
-		auth: "optional",
-		scope: "generate",
-		body: GenerateRequest,
-		response: GenerateResponse,
-	},
-	providers: {
-		method: "GET",
-		path: "/providers",
-		summary: "LLM providers and whether they can be used",
-		tag: "generation",
-		auth: "none",
-		scope: "read",
-		response: ProvidersResponse,
-	},
-} as const satisfies Record<string, Route>;
-export type RouteName = keyof typeof ROUTES;
+  health: {
+    method: 'GET',
+    path: '/health',
+    summary: 'API health and available features',
+    tag: 'service',
+    auth: 'none',
+    scope: 'read',
+    response: HealthResponse,
+  },
+  trainStart: {
+    method: 'POST',
+    path: '/train/start',
+    summary: 'Start a fine-tuning job',
+    tag: 'training',
+    auth: 'required',
+    scope: 'train',
+    body: StartRequest,
+    response: StartResponse,
+  },
+  trainStatus: {
+    method: 'GET',
+    path: '/train/:name/status',
+    summary: 'Progress and metrics of a job',
+    tag: 'training',
+    auth: 'required',
+    scope: 'read',
+    params: experiment,
+    response: StatusResponse,
+  },
+  trainList: {
+    method: 'GET',
+    path: '/train',
+    summary: 'All training jobs, newest first',
+    tag: 'training',
+    auth: 'required',
+    scope: 'read',
+    response: ListResponse,
+  },
+  trainStop: {
+    method: 'POST',
+    path: '/train/:name/stop',
+    summary: 'Stop a job; what it learned is saved',
+    tag: 'training',
+    auth: 'required',
+    scope: 'train',
+    params: experiment,
+    response: CommandResponse,
+  },
+  trainPause: {
+    method: 'POST',
+    path: '/train/:name/pause',
+    summary: 'Checkpoint a job and free its memory',
+    tag: 'training',
+    auth: 'required',
+    scope: 'train',
+    params: experiment,
+    response: CommandResponse,
+  },
+  trainResume: {
+    method: 'POST',
+    path: '/train/:name/resume',
+    summary: 'Continue a paused, stopped or failed job from its last checkpoint',
+    tag: 'training',
+    auth: 'required',
+    scope: 'train',
+    params: experiment,
+    response: CommandResponse,
+  },
+  trainEvents: {
+    method: 'GET',
+    path: '/train/:name/events',
+    summary: "A job's events as server-sent events; Last-Event-ID (or ?after=) replays from there",
+    tag: 'training',
+    auth: 'required',
+    scope: 'read',
+    params: experiment,
+    querystring: Type.Object({ after: Type.Optional(Type.Integer({ minimum: 0 })) }, { additionalProperties: false }),
+    stream: JobEvent,
+  },
+  datasetsValidate: {
+    method: 'POST',
+    path: '/datasets/validate',
+    summary: 'Check a data set and detect its format',
+    tag: 'datasets',
+    auth: 'optional',
+    scope: 'read',
+    body: ValidateRequest,
+    response: ValidateResponse,
+  },
+  models: {
+    method: 'GET',
+    path: '/models',
+    summary: 'Models that are here: bundled, local, hub cache, fine-tuned',
+    tag: 'models',
+    auth: 'optional',
+    scope: 'read',
+    response: ModelsResponse,
+  },
+  generate: {
+    method: 'POST',
+    path: '/generate',
+    summary: 'Generate text from a base, fine-tuned or hosted model',
+    tag: 'generation',
+    auth: 'optional',
+    scope: 'generate',
+    body: GenerateRequest,
+    response: GenerateResponse,
+  },
+  providers: {
+    method: 'GET',
+    path: '/providers',
+    summary: 'LLM providers and whether they can be used',
+    tag: 'generation',
+    auth: 'none',
+    scope: 'read',
+    response: ProvidersResponse,
+  },
+} as const satisfies Record<string, Route>
+export type RouteName = keyof typeof ROUTES
