@@ -45,7 +45,7 @@ class _Tagged(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_fiel
 # ---- frames ----
 
 
-class Hello(_Tagged, tag="hello"):
+class Hello(_Tagged, tag="hello", kw_only=True):
     protocol: int = PROTOCOL_VERSION
     pid: int
     device: str
@@ -60,7 +60,7 @@ class Alive(_Tagged, tag="alive"):
     memory_mb: float
 
 
-class Error(_Tagged, tag="error"):
+class Error(_Tagged, tag="error", kw_only=True):
     id: str | None = None
     kind: ErrorKind
     message: str
@@ -114,7 +114,7 @@ class Checkpoint(_Tagged, tag="checkpoint"):
     loss: float | None
 
 
-class Warning(_Tagged, tag="warning"):  # noqa: A001  (the frame's name)
+class Warning(_Tagged, tag="warning"):
     code: str
     message: str
 
