@@ -1,0 +1,141 @@
+"""Loads a model folder: config.json, *.safetensors, tokenizer files. Data only: nothing in it may run code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map_with_path
+from mlx_lm.models.switch_layers import SwitchLinear
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from mlx_lm.utils import dequantize_model, load_adapters, load_tokenizer
+from mlx_lm.utils import load_model as load_mlx_model
+
+from mlx_engine import folder
+from mlx_engine.process import error_kind, one_line
+from mlx_engine.protocol import EngineError
+
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length")
+
+
+@dataclass
+class LoadedModel:
+    model: nn.Module
+    tokenizer: TokenizerWrapper
+    config: dict[str, Any]  # with generation_config.json's eos_token_id; `quantization` as the weights now are
+    path: Path
+
+    @property
+    def context_length(self) -> int | None:
+        """Positions that the model was made for; None when its config does not say."""
+        for config in (self.config, self.config.get("text_config") or {}):
+            for key in _CONTEXT_KEYS:
+                if isinstance(value := config.get(key), int) and value > 0:
+                    return value
+        return None
+
+
+def load_model(
+    path: str | Path,
+    *,
+    dtype: mx.Dtype,
+    keep_quantized: bool = False,
+    quantize_bits: int | None = None,
+    adapter_path: str | Path | None = None,
+    lazy: bool = False,
+) -> LoadedModel:
+    """Loads with floating-point parameters in `dtype` (Platform.dtype_for(config) says which).
+
+    Packed weights become plain ones when dtype is float32, as CPUs multiply packed ones at 5 GFLOP/s, unless
+    keep_quantized. quantize_bits packs the linear layers of a model that is not packed yet (group size 64, or 32
+    where the width needs it); embeddings and the head stay as they are, as in QLoRA.
+    Raises EngineError('invalid_model') with one line about what is wrong.
+    """
+    path = Path(path)
+    folder.check(path)
+    with _invalid(path):
+        model, config = load_mlx_model(path, lazy=True)
+    packed = "quantization" in config
+    cast = getattr(model, "cast_predicate", lambda _: True)
+    model.update(tree_map_with_path(lambda name, p: _cast(p, dtype) if cast(name) else p, model.parameters()))
+    if packed and dtype == mx.float32 and not (keep_quantized or quantize_bits):
+        model = dequantize_model(model)
+        config = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
+    elif quantize_bits and not packed:
+        config = config | {"quantization": _quantize(model, quantize_bits)}
+    if adapter_path is not None:
+        with _invalid(Path(adapter_path)):
+            model = load_adapters(model, str(adapter_path))
+    model.eval()
+    if not lazy:
+        mx.eval(model.parameters())
+    return LoadedModel(model, load_text(path, config), config, path)
+
+
+def load_text(path: Path, config: dict[str, Any]) -> TokenizerWrapper:
+    """The tokenizer of a model folder, with the end tokens that its config names."""
+    with _invalid(path, "its tokenizer does not load: "):
+        return load_tokenizer(
+            path,
+            {"trust_remote_code": False, "local_files_only": True},
+            eos_token_ids=config.get("eos_token_id"),
+        )
+
+
+def total_params(model: nn.Module) -> int:
+    """Parameters as numbers: a packed weight counts its values, not its words; scales and biases of groups nothing."""
+    packed = {name: m for name, m in model.named_modules() if "scales" in m and hasattr(m, "bits")}
+    total = 0
+    for name, array in tree_flatten(model.parameters()):
+        owner, _, leaf = name.rpartition(".")
+        if owner not in packed:
+            total += array.size
+        elif leaf == "weight":
+            total += array.size * 32 // packed[owner].bits
+        elif leaf not in ("scales", "biases"):
+            total += array.size
+    return total
+
+
+def trainable_params(model: nn.Module) -> int:
+    return sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
+
+
+def _cast(array: mx.array, dtype: mx.Dtype) -> mx.array:
+    return array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array
+
+
+def _quantize(model: nn.Module, bits: int) -> dict[str, Any]:
+    """Packs in place; returns the config's `quantization` for it, with an entry for every layer that differs."""
+    quantization: dict[str, Any] = {"group_size": 64, "bits": bits}
+
+    def choose(name: str, module: nn.Module) -> bool | dict[str, int]:
+        if not isinstance(module, nn.Linear | SwitchLinear) or name.endswith("lm_head"):
+            return False
+        size = next((size for size in (64, 32) if module.weight.shape[-1] % size == 0), None)
+        if size == 32:
+            quantization[name] = {"group_size": 32, "bits": bits}
+        return False if size is None else {"group_size": size, "bits": bits}
+
+    nn.quantize(model, group_size=64, bits=bits, class_predicate=choose)
+    return quantization
+
+
+class _invalid:
+    """Turns what a library raises about a model folder into EngineError; lack of memory stays what it is."""
+
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self._prefix = f"{path}: {prefix}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, Exception) and error_kind(error) == "internal":
+            text = one_line(error) or type(error).__name__
+            if isinstance(error, KeyError | TypeError):
+                text = f"config.json does not fit its model_type ({text})"
+            raise EngineError("invalid_model", self._prefix + text) from error
