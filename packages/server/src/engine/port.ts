@@ -1,54 +1,41 @@
-import type {
-	EngineHealth,
-	Frame,
-	FrameOf,
-	GenerateCommand,
-	TrainCommand,
-} from "@mlx-training/contract";
+import type { EngineHealth, Frame, FrameOf, GenerateCommand, TrainCommand } from '@mlx-training/contract'
 
 /** Why a training process is gone, in words that a user can act on. */
 export interface TrainingExit {
-	kind: "finished" | "error" | "crashed" | "hung" | "killed";
-	finished: FrameOf<"finished"> | null;
-	error: FrameOf<"error"> | null;
-	/** e.g. "The engine was killed by SIGKILL: most likely the system ran out of memory" */
-	reason: string;
-	/** The last lines of stderr. */
-	log: string[];
+  kind: 'finished' | 'error' | 'crashed' | 'hung' | 'killed'
+  finished: FrameOf<'finished'> | null
+  error: FrameOf<'error'> | null
+  /** e.g. "The engine was killed by SIGKILL: most likely the system ran out of memory" */
+  reason: string
+  /** The last lines of stderr. */
+  log: string[]
 }
 
 export interface TrainingProcess {
-	readonly pid: number;
-	/** Asks it to end within 5 s with a checkpoint; killed after the deadline. */
-	stop(): void;
-	suspend(): void;
-	/** Kills the process group at once. */
-	kill(): void;
-	readonly exited: Promise<TrainingExit>;
+  readonly pid: number
+  /** Asks it to end within 5 s with a checkpoint; killed after the deadline. */
+  stop(): void
+  suspend(): void
+  /** Kills the process group at once. */
+  kill(): void
+  readonly exited: Promise<TrainingExit>
 }
 
 export interface Engine {
-	/** As probed at start; never throws. */
-	health(): EngineHealth;
-	/** Resolves when the first probe has ended, whatever it found. */
-	ready(): Promise<EngineHealth>;
-	/** Frames are handed over in order, one at a time: the next waits until onFrame's promise resolves.
-	 *  ServiceError('unavailable') without a working engine. */
-	train(
-		command: TrainCommand,
-		onFrame: (frame: Frame) => Promise<void> | void,
-	): TrainingProcess;
-	/** In the long-lived generation process, started at first use and again after a crash.
-	 *  An aborted signal cancels. Engine errors become ServiceErrors. */
-	generate(
-		command: Omit<GenerateCommand, "type" | "id">,
-		options: { signal?: AbortSignal; onToken?: (text: string) => void },
-	): Promise<FrameOf<"done">>;
-	importGguf(
-		ggufPath: string,
-		outputPath: string,
-		onStage?: (stage: FrameOf<"stage">) => void,
-	): Promise<string>;
-	/** Ends the generation process and waits for it. Training processes are the runner's to end. */
-	close(): Promise<void>;
+  /** As probed at start; never throws. */
+  health(): EngineHealth
+  /** Resolves when the first probe has ended, whatever it found. */
+  ready(): Promise<EngineHealth>
+  /** Frames are handed over in order, one at a time: the next waits until onFrame's promise resolves.
+   *  ServiceError('unavailable') without a working engine. */
+  train(command: TrainCommand, onFrame: (frame: Frame) => Promise<void> | void): TrainingProcess
+  /** In the long-lived generation process, started at first use and again after a crash.
+   *  An aborted signal cancels. Engine errors become ServiceErrors. */
+  generate(
+    command: Omit<GenerateCommand, 'type' | 'id'>,
+    options: { signal?: AbortSignal; onToken?: (text: string) => void },
+  ): Promise<FrameOf<'done'>>
+  importGguf(ggufPath: string, outputPath: string, onStage?: (stage: FrameOf<'stage'>) => void): Promise<string>
+  /** Ends the generation process and waits for it. Training processes are the runner's to end. */
+  close(): Promise<void>
 }

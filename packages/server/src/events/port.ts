@@ -1,13 +1,9 @@
-import type { JobEvent } from "@mlx-training/contract";
+import type { JobEvent } from '@mlx-training/contract'
 
 export interface EventLog {
-	/** Events with id > after, oldest first. */
-	after(jobId: string, after: number, limit: number): Promise<JobEvent[]>;
-	/** Replays from the store, then follows live, in batches, at the reader's pace (nothing is buffered for it).
-	 *  Ends after the job's `end` event has been yielded, or when the signal aborts. No gaps, no repeats. */
-	follow(
-		jobId: string,
-		after: number,
-		signal: AbortSignal,
-	): AsyncIterable<JobEvent[]>;
+  /** Events with id > after, oldest first. */
+  after(jobId: string, after: number, limit: number): Promise<JobEvent[]>
+  /** Replays from the store, then follows live, in batches, at the reader's pace (nothing is buffered for it).
+   *  Ends after the job's `end` event has been yielded, or when the signal aborts. No gaps, no repeats. */
+  follow(jobId: string, after: number, signal: AbortSignal): AsyncIterable<JobEvent[]>
 }

@@ -1,0 +1,27 @@
+import type { Config } from '../config.ts'
+
+const PASSED_ON =
+  /^(PATH|HOME|LANG|LC_[A-Z]+|TMPDIR|TZ|LD_LIBRARY_PATH|MLX_(?!TRAINING_)\w+|OMP_\w+|MKL_\w+|KMP_\w+|CUDA_\w+)$/
+
+/**
+ * What an engine process gets to see of the environment: no provider keys, no hub token, no database URL, nothing of the
+ * server's own settings. It never goes to the network.
+ */
+export function engineEnvironment(
+  config: Pick<Config, 'engineSource'>,
+  environment: NodeJS.ProcessEnv = process.env,
+): Record<string, string> {
+  const passed = Object.entries(environment).filter((entry): entry is [string, string] => {
+    const [name, value] = entry
+    return value !== undefined && PASSED_ON.test(name)
+  })
+  return {
+    ...Object.fromEntries(passed),
+    PYTHONPATH: config.engineSource,
+    PYTHONUNBUFFERED: '1',
+    PYTHONUTF8: '1',
+    HF_HUB_OFFLINE: '1',
+    TRANSFORMERS_OFFLINE: '1',
+    TOKENIZERS_PARALLELISM: 'false',
+  }
+}

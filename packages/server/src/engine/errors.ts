@@ -1,0 +1,17 @@
+import { type ErrorCode, type FrameOf, ServiceError } from '@mlx-training/contract'
+
+const CODES: Record<FrameOf<'error'>['kind'], ErrorCode> = {
+  invalid_model: 'invalid_parameters',
+  invalid_dataset: 'invalid_dataset',
+  invalid_parameters: 'invalid_parameters',
+  out_of_memory: 'unavailable',
+  disk_full: 'insufficient_storage',
+  non_finite: 'unprocessable',
+  protocol: 'internal',
+  internal: 'internal',
+}
+
+/** The engine's error for a client; the traceback is for the log only. */
+export function toServiceError({ kind, message, traceback }: FrameOf<'error'>): ServiceError {
+  return new ServiceError(CODES[kind], message, { cause: traceback ?? undefined })
+}

@@ -1,0 +1,69 @@
+/** What an engine process prints: the last lines in memory, everything (to a limit) in a file. */
+import { mkdirSync } from 'node:fs'
+import { open, rename } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { Readable } from 'node:stream'
+
+const TAIL_LINES = 50
+const TAIL_CHARACTERS = 64 << 10
+/** Of the file; when full it is kept as `.1` and a new one begun, so a run's log takes at most twice this. */
+export const LOG_BYTES = 4 << 20
+
+export class Output {
+  #tail = ''
+  readonly #path: string | null
+  readonly #limit: number
+  #written = 0
+  #queue: Promise<void> = Promise.resolve()
+
+  /** `path`: the log file; null keeps none. */
+  constructor(path: string | null, limit = LOG_BYTES) {
+    this.#path = path
+    this.#limit = limit
+  }
+
+  /** Reads until the stream ends, at the file's pace. `inTail`: whether these lines may explain an end (stderr). */
+  async drain(stream: Readable, inTail: boolean): Promise<void> {
+    stream.setEncoding('utf8')
+    try {
+      for await (const text of stream as AsyncIterable<string>) {
+        if (inTail) this.#tail = (this.#tail + text).slice(-TAIL_CHARACTERS)
+        this.#queue = this.#queue.then(() => this.#write(text))
+        await this.#queue
+      }
+    } catch {
+      // Cut off while a process is being killed: what came is what there is.
+    }
+  }
+
+  /** The last lines of stderr, oldest first. */
+  lines(): string[] {
+    return this.#tail
+      .split(/[\r\n]+/)
+      .map((line) => line.trimEnd())
+      .filter(Boolean)
+      .slice(-TAIL_LINES)
+  }
+
+  // A log that can't be written must not end a training run.
+  async #write(text: string): Promise<void> {
+    if (this.#path === null) return
+    try {
+      if (this.#written === 0) mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 })
+      if (this.#written > this.#limit) {
+        await rename(this.#path, `${this.#path}.1`)
+        this.#written = 0
+      }
+      const file = await open(this.#path, 'a', 0o600)
+      try {
+        if (this.#written === 0) this.#written = (await file.stat()).size
+        await file.appendFile(text)
+        this.#written += Buffer.byteLength(text)
+      } finally {
+        await file.close()
+      }
+    } catch {
+      this.#written = 0
+    }
+  }
+}

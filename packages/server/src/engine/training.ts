@@ -1,0 +1,52 @@
+import { join } from 'node:path'
+import type { Frame, FrameOf, TrainCommand } from '@mlx-training/contract'
+import type { Config } from '../config.ts'
+import { explain } from './exit.ts'
+import type { TrainingExit, TrainingProcess } from './port.ts'
+import { type Deadlines, EngineProcess } from './process.ts'
+
+/** Starts `mlx_engine.train`; its log goes to `$HOME/runs/JOB_ID/engine.log`. */
+export function startTraining(
+  config: Pick<Config, 'python' | 'engineSource' | 'home'>,
+  command: TrainCommand,
+  onFrame: (frame: Frame) => Promise<void> | void,
+  deadlines?: Partial<Deadlines>,
+): TrainingProcess {
+  let finished: FrameOf<'finished'> | null = null
+  let error: FrameOf<'error'> | null = null
+  const engine = new EngineProcess(config, {
+    module: 'train',
+    logFile: join(config.home, 'runs', command.job_id, 'engine.log'),
+    deadlines,
+    async onFrame(frame) {
+      if (frame.type === 'finished') finished = frame
+      else if (frame.type === 'error') error = frame
+      await onFrame(frame)
+    },
+  })
+  engine.send(command)
+
+  const ask = (type: 'stop' | 'suspend') => {
+    engine.send({ type })
+    engine.expectEnd()
+  }
+  return {
+    pid: engine.pid,
+    stop: () => ask('stop'),
+    suspend: () => ask('suspend'),
+    kill: () => engine.kill(),
+    exited: engine.exited.then((end): TrainingExit => {
+      const common = { finished, error, log: end.log }
+      // Complete is complete: native code may still crash while the process is taken down.
+      if (finished && end.fault?.kind !== 'internal')
+        return { ...common, kind: 'finished', reason: 'The engine finished' }
+      if (error && !end.fault) return { ...common, kind: 'error', reason: error.message }
+      return { ...common, kind: kindOf(end.fault?.kind), reason: explain(end) }
+    }),
+  }
+}
+
+function kindOf(fault: string | undefined): TrainingExit['kind'] {
+  if (fault === 'hung' || fault === 'no_hello') return 'hung'
+  return fault === 'deadline' || fault === 'killed' ? 'killed' : 'crashed'
+}

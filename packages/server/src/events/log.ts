@@ -1,0 +1,62 @@
+/** createEventLog: a job's history, from the store and on. */
+import type { Store } from '../store/port.ts'
+import type { Notifier } from './notifier.ts'
+import type { EventLog } from './port.ts'
+
+const BATCH = 500
+
+export function createEventLog(store: Store, notifier: Notifier): EventLog {
+  return {
+    after: (jobId, after, limit) => store.eventsAfter(jobId, after, limit),
+
+    async *follow(jobId, after, signal) {
+      let cursor = after
+      // Until the first look at the job it may have ended before; later only after an `end`.
+      let mayHaveEnded = true
+      const bell = createBell()
+      const unsubscribe = notifier.subscribe('events', (id) => id === jobId && bell.ring())
+      signal.addEventListener('abort', bell.ring)
+      try {
+        while (!signal.aborted) {
+          const rung = bell.next()
+          const batch = await store.eventsAfter(jobId, cursor, BATCH)
+          const last = batch.at(-1)
+          if (last) {
+            cursor = last.id
+            mayHaveEnded = last.type === 'end'
+            yield batch
+          } else if (mayHaveEnded && (await isOver(store, jobId, cursor))) {
+            return
+          } else {
+            mayHaveEnded = false
+            await rung
+          }
+        }
+      } finally {
+        unsubscribe()
+        signal.removeEventListener('abort', bell.ring)
+      }
+    },
+  }
+}
+
+/** Nothing comes after `cursor` unless the job is resumed: it has ended, or it has been replaced. */
+async function isOver(store: Store, jobId: string, cursor: number): Promise<boolean> {
+  const job = await store.jobById(jobId)
+  return job === null || (job.completedAt !== null && cursor >= job.lastEventId)
+}
+
+/** `next` is a promise of the first ring after the call, so that none is lost between looking and waiting. */
+function createBell() {
+  let resolve = () => {}
+  let promise = Promise.resolve()
+  return {
+    ring: () => resolve(),
+    next() {
+      promise = new Promise<void>((done) => {
+        resolve = done
+      })
+      return promise
+    },
+  }
+}

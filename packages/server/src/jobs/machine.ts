@@ -1,0 +1,144 @@
+/**
+ * transition: the only list of states and of legal moves between them, a pure function. docs/states.md draws it, and a
+ * test keeps the two in step.
+ *
+ * `intent` is what is still to be done for the user: 'stop' exactly in stopping, 'pause' at times in preparing and
+ * running, 'run' everywhere else. `fruitlessAttempts` counts up with every claim and back to 0 with every checkpoint.
+ */
+import type { JobState } from '@mlx-training/contract'
+import type { JobUpdate, NewEvent } from '../store/port.ts'
+import type { Job } from './port.ts'
+
+export type JobCommand = 'stop' | 'pause' | 'resume'
+
+export type Input =
+  | { type: JobCommand }
+  /** The runner takes it. */
+  | { type: 'claim' }
+  /** The engine has loaded everything; the first step comes next. */
+  | { type: 'prepared' }
+  | { type: 'completed' }
+  /** The engine ended as asked: to stop, to pause, or because the server goes down (then `reason` says so). */
+  | { type: 'yielded'; reason: string }
+  /** Trying again may help. */
+  | { type: 'crashed'; reason: string; log?: string[]; limit?: number }
+  /** Trying again is pointless. */
+  | { type: 'refused'; reason: string; log?: string[] }
+  /** Somebody must do something first, e.g. free the disk; then resume. */
+  | { type: 'blocked'; reason: string; log?: string[] }
+
+export type Transition = JobUpdate | { conflict: string }
+
+export const ENDED: readonly JobState[] = ['completed', 'stopped', 'failed']
+/** A process or a download may be at work. */
+export const AT_WORK: readonly JobState[] = ['preparing', 'running', 'stopping']
+
+/** Claims in a row without a new checkpoint, after which a crashing job has failed. */
+export const MAX_FRUITLESS = 5
+/** Of those, when memory ran out: the same job on the same machine would need as much again. */
+export const MAX_FRUITLESS_OUT_OF_MEMORY = 2
+
+/** `at`: the time of the move, RFC 3339. An empty change means that what is asked for is so already. */
+export function transition(job: Job, input: Input, at: string): Transition {
+  const { state, intent } = job
+  const working = state === 'preparing' || state === 'running'
+  const move = (to: JobState, reason: string | null, change: JobUpdate['change'] = {}, log: string[] = []) =>
+    moved(job, to, reason, { intent: 'run', ...change }, log, at)
+
+  switch (input.type) {
+    case 'stop':
+      if (state === 'queued' || state === 'paused') return move('stopped', 'Stopped on request')
+      if (working) return move('stopping', 'Stopping on request', { intent: 'stop' })
+      if (state === 'stopping') return UNCHANGED
+      break
+    case 'pause':
+      if (state === 'queued') return move('paused', 'Paused on request')
+      if (state === 'paused' || (working && intent === 'pause')) return UNCHANGED
+      if (working) return move(state, 'Pausing on request', { intent: 'pause' })
+      break
+    case 'resume':
+      if (state === 'paused' || state === 'stopped' || state === 'failed')
+        return move('queued', null, { fruitlessAttempts: 0 })
+      // The engine is already saving its checkpoint; it then goes on instead of staying paused.
+      if (working && intent === 'pause') return move(state, null)
+      break
+    case 'claim':
+      if (state === 'queued')
+        return move('preparing', null, {
+          attempt: job.attempt + 1,
+          fruitlessAttempts: job.fruitlessAttempts + 1,
+          startedAt: job.startedAt ?? at,
+        })
+      break
+    case 'prepared':
+      if (state === 'preparing') return move('running', job.reason, { intent })
+      if (state === 'stopping') return UNCHANGED
+      break
+    case 'completed':
+      if (working || state === 'stopping') return move('completed', null)
+      break
+    case 'yielded': {
+      // A claim that ended as it was asked to doesn't count.
+      const change = { fruitlessAttempts: Math.max(0, job.fruitlessAttempts - 1) }
+      if (state === 'stopping') return move('stopped', 'Stopped on request', change)
+      if (working && intent === 'pause') return move('paused', 'Paused on request', change)
+      if (working) return move('queued', input.reason, change)
+      break
+    }
+    case 'crashed':
+    case 'refused':
+    case 'blocked':
+      if (state === 'stopping')
+        return move('stopped', `Stopped, but not as it should: ${input.reason}${kept(job)}`, {}, input.log)
+      if (!working) break
+      if (input.type === 'refused') return move('failed', input.reason, {}, input.log)
+      if (input.type === 'blocked') return move('paused', input.reason, {}, input.log)
+      if (intent === 'pause')
+        return move('paused', `Paused, but not as it should: ${input.reason}${kept(job)}`, {}, input.log)
+      if (job.fruitlessAttempts >= (input.limit ?? MAX_FRUITLESS))
+        return move(
+          'failed',
+          `Given up after ${job.fruitlessAttempts} attempts without a new checkpoint. The last one: ${input.reason}`,
+          {},
+          input.log,
+        )
+      return move('queued', input.reason, {}, input.log)
+  }
+  return { conflict: `Experiment "${job.name}" is ${state}: ${POSSIBLE[state]}` }
+}
+
+const UNCHANGED: JobUpdate = { change: {}, events: [] }
+
+const POSSIBLE: Record<JobState, string> = {
+  queued: 'it can be paused or stopped',
+  preparing: 'it can be paused or stopped',
+  running: 'it can be paused or stopped',
+  paused: 'it can be resumed or stopped',
+  stopping: 'wait until it has stopped',
+  stopped: 'it can only be resumed',
+  failed: 'it can only be resumed',
+  completed: 'start another experiment to train further',
+}
+
+function moved(
+  job: Job,
+  to: JobState,
+  reason: string | null,
+  change: JobUpdate['change'],
+  log: string[],
+  at: string,
+): JobUpdate {
+  const ended = ENDED.includes(to)
+  const attempt = change.attempt ?? job.attempt
+  const events: NewEvent[] = []
+  if (log.length > 0) events.push({ type: 'log', data: { lines: log } })
+  events.push({ type: 'state', data: { state: to, reason, attempt } })
+  if (ended) events.push({ type: 'end', data: { state: to, reason } })
+  return { change: { ...change, state: to, reason, completedAt: ended ? at : null }, events }
+}
+
+/** What of its work is safe. */
+function kept(job: Job): string {
+  const step = job.progress.checkpoints.at(-1)?.step
+  return step === undefined ? ' No checkpoint had been saved.' : ` Saved up to step ${step}.`
+}

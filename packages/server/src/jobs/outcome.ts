@@ -1,0 +1,33 @@
+/** How the end of a run, or the error that kept it from starting, moves its job. Pure. */
+import { ServiceError } from '@mlx-training/contract'
+import type { TrainingExit } from '../engine/port.ts'
+import { type Input, MAX_FRUITLESS_OUT_OF_MEMORY } from './machine.ts'
+
+const TAKES_LESS = 'A smaller batch_size or max_seq_length, or QLoRA, takes less'
+
+/** `asked`: whether the engine had been told to end, and `why` in case that was not its user's wish. */
+export function ofExit({ kind, finished, error, reason, log }: TrainingExit, asked: boolean, why: string): Input {
+  if (kind === 'finished' && finished?.outcome === 'completed') return { type: 'completed' }
+  if (kind === 'finished')
+    return asked ? { type: 'yielded', reason: why } : { type: 'crashed', reason: 'The engine stopped unasked', log }
+  if (kind !== 'error') return { type: 'crashed', reason, log }
+  switch (error?.kind) {
+    case 'out_of_memory':
+      return { type: 'crashed', reason: `${reason}. ${TAKES_LESS}`, log, limit: MAX_FRUITLESS_OUT_OF_MEMORY }
+    case 'disk_full':
+      return { type: 'blocked', reason: `${reason}. Free some space, then resume`, log }
+    case 'internal':
+      return { type: 'crashed', reason, log }
+    default:
+      return { type: 'refused', reason, log }
+  }
+}
+
+/** Of getting the model, or of starting the engine. */
+export function ofError(error: unknown): Input {
+  if (!(error instanceof ServiceError))
+    return { type: 'crashed', reason: error instanceof Error ? error.message : String(error) }
+  return error.code === 'insufficient_storage'
+    ? { type: 'blocked', reason: `${error.message}. Free some space, then resume` }
+    : { type: 'refused', reason: error.message }
+}

@@ -1,0 +1,168 @@
+/** One claimed job, from its model to its end: the only writer of its state meanwhile, fenced by its attempt. */
+import { existsSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Frame, ServiceError } from '@mlx-training/contract'
+import type { BaseLogger } from 'pino'
+import type { Engine, TrainingProcess } from '../engine/port.ts'
+import type { Notifier } from '../events/notifier.ts'
+import type { Models } from '../models/port.ts'
+import type { JobUpdate, Store } from '../store/port.ts'
+import { trainCommand } from './command.ts'
+import { AT_WORK, type Input, transition } from './machine.ts'
+import { ofError, ofExit } from './outcome.ts'
+import type { Job } from './port.ts'
+import { project } from './project.ts'
+
+export interface RunDependencies {
+  store: Store
+  engine: Pick<Engine, 'train'>
+  models: Pick<Models, 'ensure'>
+  notifier: Notifier
+  log: Pick<BaseLogger, 'info' | 'warn' | 'error'>
+}
+
+const STAGE_MILLISECONDS = 250
+const RETRY_MILLISECONDS = 2000
+
+export class Run {
+  /** Resolves when the job's state has been written; never rejects. */
+  readonly done: Promise<void>
+  readonly #job: Job
+  readonly #deps: RunDependencies
+  readonly #download = new AbortController()
+  readonly #closing = new AbortController()
+  #process: TrainingProcess | null = null
+  #asked: 'suspend' | 'stop' | null = null
+  #stage = { name: '', at: 0 }
+
+  constructor(job: Job, dependencies: RunDependencies) {
+    this.#job = job
+    this.#deps = dependencies
+    this.done = this.#course()
+  }
+
+  /** Looks up what the user wants now. */
+  async obey(): Promise<void> {
+    const { store, log } = this.#deps
+    try {
+      this.#follow(await store.jobById(this.#job.id))
+    } catch (error) {
+      // The next frame's write brings the wish along, too.
+      log.warn({ err: error, job: this.#job.id }, 'what is wanted of a job could not be read')
+    }
+  }
+
+  /** The server goes down: checkpoint and end, to be continued. */
+  suspend(): void {
+    this.#closing.abort()
+    this.#ask('suspend')
+  }
+
+  kill(): void {
+    this.#process?.kill()
+  }
+
+  async #course(): Promise<void> {
+    await this.#settle(await this.#work())
+  }
+
+  async #work(): Promise<Input> {
+    const why = () =>
+      this.#closing.signal.aborted
+        ? 'The server was shut down; the job goes on when it is back'
+        : 'Going on after a pause'
+    try {
+      const modelPath = await this.#model()
+      this.#download.signal.throwIfAborted()
+      this.#process = this.#deps.engine.train(trainCommand(this.#job, modelPath), (frame) => this.#frame(frame))
+      await this.obey()
+      return ofExit(await this.#process.exited, this.#asked !== null, why())
+    } catch (error) {
+      return this.#asked && !this.#process ? { type: 'yielded', reason: why() } : ofError(error)
+    }
+  }
+
+  async #model(): Promise<string> {
+    let written: Promise<unknown> = Promise.resolve()
+    const onProgress = (stage: string, done: number, total: number) => {
+      if (!this.#isDue(stage, done, total)) return
+      const frame = { type: 'stage', stage, done, total } as const
+      written = written
+        .then(() => this.#write((job) => project(job, frame, now(), existsSync)))
+        .catch((error) => this.#deps.log.warn({ err: error, job: this.#job.id }, 'progress was not written'))
+    }
+    try {
+      return await this.#deps.models.ensure(this.#job.plan.model, { onProgress, signal: this.#download.signal })
+    } finally {
+      await written
+    }
+  }
+
+  async #frame(frame: Frame): Promise<void> {
+    if (frame.type === 'stage' && !this.#isDue(frame.stage, frame.done, frame.total)) return
+    if (frame.type === 'error' && frame.traceback)
+      this.#deps.log.warn({ job: this.#job.id, traceback: frame.traceback }, frame.message)
+    if (frame.type === 'alive' || frame.type === 'hello' || frame.type === 'error' || frame.type === 'finished') return
+    this.#follow(await this.#write((job) => project(job, frame, now(), existsSync)))
+  }
+
+  /** A few times a second is enough for stages; their first and last always come through. */
+  #isDue(name: string, done: number, total: number): boolean {
+    const at = Date.now()
+    if (name === this.#stage.name && at - this.#stage.at < STAGE_MILLISECONDS && done !== total) return false
+    this.#stage = { name, at }
+    return true
+  }
+
+  #follow(job: Job | null): void {
+    if (!job || job.attempt !== this.#job.attempt || !AT_WORK.includes(job.state)) this.#process?.kill()
+    else if (job.intent === 'stop') this.#ask('stop')
+    else if (job.intent === 'pause') this.#ask('suspend')
+  }
+
+  #ask(what: 'suspend' | 'stop'): void {
+    if (this.#asked === what || this.#asked === 'stop') return
+    this.#asked = what
+    this.#download.abort()
+    if (what === 'stop') this.#process?.stop()
+    else this.#process?.suspend()
+  }
+
+  /** While the disk is full the engine waits with its frames, and goes on when there is room. */
+  async #write(decide: (job: Job) => JobUpdate | null): Promise<Job | null> {
+    const { store, notifier, log } = this.#deps
+    for (;;) {
+      try {
+        const job = await store.update(this.#job.id, this.#job.attempt, decide)
+        notifier.publish('events', this.#job.id)
+        return job
+      } catch (error) {
+        const passing = error instanceof ServiceError && ['insufficient_storage', 'unavailable'].includes(error.code)
+        if (!passing || this.#closing.signal.aborted) throw error
+        log.warn({ job: this.#job.id }, `${error.message}; the job waits`)
+        await sleep(RETRY_MILLISECONDS, undefined, { signal: this.#closing.signal }).catch(() => {})
+      }
+    }
+  }
+
+  async #settle(input: Input): Promise<void> {
+    const { log } = this.#deps
+    for (;;) {
+      try {
+        const job = await this.#write((current) => {
+          const result = transition(current, input, now())
+          return 'conflict' in result ? null : result
+        })
+        log.info({ job: this.#job.id, state: job?.state, reason: job?.reason }, `job ${this.#job.name} ${job?.state}`)
+        return
+      } catch (error) {
+        log.error({ err: error, job: this.#job.id }, 'the end of a run was not written')
+        // What can't be written now is put right at the next start, which finds the job at work without a process.
+        if (this.#closing.signal.aborted) return
+        await sleep(RETRY_MILLISECONDS, undefined, { signal: this.#closing.signal }).catch(() => {})
+      }
+    }
+  }
+}
+
+const now = () => new Date().toISOString()

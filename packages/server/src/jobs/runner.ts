@@ -1,0 +1,105 @@
+/** createRunner: takes queued jobs to the engine, a few at a time. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Engine } from '../engine/port.ts'
+import { AT_WORK, type Input, transition } from './machine.ts'
+import type { Job } from './port.ts'
+import { Run, type RunDependencies } from './run.ts'
+
+/** From a killed process to its job's last state. */
+const LAST_WRITE_MILLISECONDS = 2000
+
+export interface RunnerDependencies extends RunDependencies {
+  engine: Pick<Engine, 'train' | 'health' | 'ready'>
+  maxConcurrentJobs: number
+  /** Milliseconds between looks at the queue without being nudged. */
+  poll?: number
+  /** Milliseconds that jobs get to save a checkpoint at the end. */
+  grace?: number
+}
+
+export interface Runner {
+  /** Puts back what an earlier server left at work, then takes jobs as soon as the engine is ready. */
+  start(): Promise<void>
+  /** Suspends all jobs, to be continued, and waits for them. */
+  close(): Promise<void>
+}
+
+export function createRunner(dependencies: RunnerDependencies): Runner {
+  const { store, engine, notifier, log, maxConcurrentJobs, poll = 5000, grace = 20_000 } = dependencies
+  const runs = new Map<string, Run>()
+  let closed = false
+  let timer: NodeJS.Timeout | undefined
+  let unsubscribe = () => {}
+  // One look at the queue at a time; a nudge during it makes another.
+  let looking: Promise<void> | null = null
+  let nudged = false
+
+  function nudge(): void {
+    nudged = true
+    looking ??= look().finally(() => {
+      looking = null
+    })
+  }
+
+  async function look(): Promise<void> {
+    while (nudged) {
+      nudged = false
+      await fill().catch((error) => log.error({ err: error }, 'the queue could not be read'))
+    }
+  }
+
+  async function fill(): Promise<void> {
+    while (!closed && runs.size < maxConcurrentJobs && engine.health().state === 'ready') {
+      const job = await store.claim((queued) => move(queued, { type: 'claim' }))
+      if (!job) return
+      notifier.publish('events', job.id)
+      log.info({ job: job.id, attempt: job.attempt }, `job ${job.name} preparing`)
+      const run = new Run(job, dependencies)
+      runs.set(job.id, run)
+      void run.done.then(() => {
+        runs.delete(job.id)
+        nudge()
+      })
+    }
+  }
+
+  return {
+    async start() {
+      for (const { id, attempt } of await store.jobs(AT_WORK)) {
+        await store.update(id, attempt, (job) => move(job, { type: 'crashed', reason: 'The server was restarted' }))
+        notifier.publish('events', id)
+      }
+      unsubscribe = notifier.subscribe('commands', (id) => {
+        runs
+          .get(id)
+          ?.obey()
+          .catch((error) => log.error({ err: error, job: id }, 'a command could not be read'))
+        nudge()
+      })
+      timer = setInterval(nudge, poll)
+      void engine.ready().then(nudge)
+    },
+
+    async close() {
+      closed = true
+      clearInterval(timer)
+      unsubscribe()
+      await looking
+      const open = [...runs.values()]
+      const all = Promise.all(open.map((run) => run.done))
+      for (const run of open) run.suspend()
+      await Promise.race([all, wait(grace)])
+      for (const run of open) run.kill()
+      await Promise.race([all, wait(LAST_WRITE_MILLISECONDS)])
+    },
+  }
+}
+
+const wait = (milliseconds: number) => sleep(milliseconds, undefined, { ref: false })
+
+/** For moves that the machine always allows from the states that they are asked in. */
+function move(job: Job, input: Input) {
+  const result = transition(job, input, new Date().toISOString())
+  if ('conflict' in result) throw new Error(result.conflict)
+  return result
+}

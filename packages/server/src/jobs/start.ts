@@ -1,0 +1,158 @@
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type EngineHealth, ServiceError, type StartRequest, type StartResponse } from '@mlx-training/contract'
+import type { Config } from '../config.ts'
+import type { Datasets, Snapshot } from '../datasets/port.ts'
+import type { Engine } from '../engine/port.ts'
+import type { ClientPaths } from '../files/port.ts'
+import { readModelFolder } from '../models/folder.ts'
+import type { Models } from '../models/port.ts'
+import { countParameters, estimateSeconds, humanDuration } from './estimate.ts'
+import type { JobPlan, JobService, ModelRef } from './port.ts'
+
+export interface StartDeps {
+  config: Pick<Config, 'roots'>
+  engine: Engine
+  datasets: Datasets
+  models: Models
+  paths: ClientPaths
+  jobs: JobService
+}
+
+interface Base {
+  quantization: string | null
+  /** null: not known before it is here in MLX form. */
+  parameters: number | null
+}
+
+/**
+ * Resolves everything that the request names into a plan that needs nothing more of the user's files, and queues it.
+ * ServiceErrors: unavailable without an engine; those of paths, data set and model with the field that named them;
+ * conflict when the output folder or the name is taken.
+ */
+export async function startTraining(request: StartRequest, deps: StartDeps): Promise<StartResponse> {
+  const health = await workingEngine(deps.engine)
+  const outputDir = await outputFolder(request, deps)
+  const model = await atField('model_name', () => deps.models.resolve(request.model_name))
+  const base = await baseOf(model)
+  const method = methodOf(request)
+  if (method === 'full' && base.quantization !== null) throw fullOnQuantised(request.model_name, base.quantization)
+  const { dataset_path, dataset_format, validation_path } = request.dataset
+  const dataset = await atField('dataset.dataset_path', () => deps.datasets.snapshot(dataset_path, dataset_format))
+  const validation =
+    validation_path === undefined
+      ? null
+      : await atField('dataset.validation_path', () => deps.datasets.snapshot(validation_path, undefined))
+  const plan: JobPlan = {
+    method,
+    model,
+    dataset: {
+      path: dataset.path,
+      sha256: dataset.sha256,
+      format: dataset.format,
+      samples: dataset.samples,
+      warnings: dataset.report.warnings,
+    },
+    validation: validation && { path: validation.path, sha256: validation.sha256, samples: validation.samples },
+    outputDir,
+  }
+  const job = await deps.jobs.submit({ name: request.experiment_name, request, plan })
+  const seconds = await estimate(request, method, base, dataset, health)
+  return {
+    job_id: job.id,
+    experiment_name: job.name,
+    status: 'started',
+    dataset_info: {
+      format: dataset.format,
+      total_samples: dataset.samples,
+      validation_warnings: dataset.report.warnings,
+    },
+    lora_enabled: method !== 'full',
+    estimated_time: seconds === null ? 'unknown until the model is loaded' : humanDuration(seconds),
+    estimated_seconds: seconds,
+    queue_position: (await deps.jobs.queuePosition(job)) ?? 0,
+    output_dir: outputDir,
+  }
+}
+
+/** use_qlora implies use_lora: QLoRA is LoRA over a 4-bit base. */
+export function methodOf({ lora }: Pick<StartRequest, 'lora'>): JobPlan['method'] {
+  if (lora.use_qlora) return 'qlora'
+  return lora.use_lora ? 'lora' : 'full'
+}
+
+async function workingEngine(engine: Engine): Promise<EngineHealth> {
+  const health = await engine.ready()
+  if (health.state !== 'ready')
+    throw new ServiceError('unavailable', `Training needs the engine, which is not available: ${health.reason}`)
+  return health
+}
+
+/** Tells which field of the request an error of a path, data set or model is about. */
+async function atField<T>(field: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof ServiceError) || error.errors || error.status >= 500) throw error
+    throw new ServiceError(error.code, error.message, {
+      errors: [{ field, message: error.message }],
+      retryAfter: error.retryAfter,
+      cause: error,
+    })
+  }
+}
+
+async function outputFolder(request: StartRequest, { config, paths, jobs }: StartDeps): Promise<string> {
+  const { experiment_name: name, output_dir = join('outputs', request.experiment_name) } = request
+  const folder = await atField('output_dir', () => paths.outputFolder(output_dir, config.roots.outputs))
+  const content = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  const own = (await jobs.get(name))?.plan.outputDir === folder
+  if (content.length > 0 && !own)
+    throw new ServiceError(
+      'conflict',
+      `The output folder ${folder} is not empty and not of an experiment "${name}": empty it or give another output_dir`,
+      { errors: [{ field: 'output_dir', message: 'is not empty' }] },
+    )
+  return folder
+}
+
+async function baseOf(model: ModelRef): Promise<Base> {
+  if (model.kind !== 'folder') return { quantization: null, parameters: null }
+  const { quantization } = await readModelFolder(model.path)
+  const bits = Number.parseInt(quantization ?? '', 10)
+  const parameters = await countParameters(model.path, Number.isNaN(bits) ? 32 : bits)
+  return { quantization, parameters }
+}
+
+const fullOnQuantised = (model: string, quantization: string) =>
+  new ServiceError(
+    'invalid_parameters',
+    `Full fine-tuning can't change the ${quantization} weights of ${model}: set lora.use_lora (or lora.use_qlora) to true, ` +
+      'or name a model that is not quantised',
+    { errors: [{ field: 'lora.use_lora', message: `must be true on a ${quantization} base` }] },
+  )
+
+async function estimate(
+  request: StartRequest,
+  method: JobPlan['method'],
+  base: Base,
+  dataset: Snapshot,
+  health: EngineHealth,
+): Promise<number | null> {
+  if (base.parameters === null) return null
+  const work = {
+    parameters: base.parameters,
+    samples: dataset.samples,
+    bytes: (await stat(dataset.path)).size,
+    maxSeqLength: request.dataset.max_seq_length,
+    epochs: request.epochs,
+    batchSize: request.dataset.batch_size,
+    gradientAccumulationSteps: request.gradient_accumulation_steps,
+    maxSteps: request.max_steps ?? null,
+    full: method === 'full',
+  }
+  return estimateSeconds(work, health)
+}

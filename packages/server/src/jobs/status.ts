@@ -1,0 +1,96 @@
+import type { JobState, JobSummary, StatusResponse } from '@mlx-training/contract'
+import { fineTunedName } from '../models/names.ts'
+import type { Job } from './port.ts'
+
+const ACTIVE: readonly JobState[] = ['preparing', 'running', 'stopping']
+
+/** A job as GET /train/{name}/status tells it. Before the first step, counters are 0 and losses null. */
+export function statusOf(job: Job, queuePosition: number | null): StatusResponse {
+  const { request, plan, progress } = job
+  const { prepared, step } = progress
+  return {
+    experiment_name: job.name,
+    status: job.state,
+    progress: {
+      current_epoch: step?.epoch ?? 0,
+      total_epochs: request.epochs,
+      current_step: stepOf(job),
+      total_steps: prepared?.total_steps ?? 0,
+      percentage: percentageOf(job),
+    },
+    metrics: {
+      loss: progress.loss,
+      learning_rate: step?.learning_rate ?? request.learning_rate,
+      tokens_per_second: step?.tokens_per_second ?? 0,
+      gpu_memory_used_mb: step?.memory_mb ?? 0,
+      trained_tokens_per_second: step?.trained_tokens_per_second ?? 0,
+      grad_norm: step?.grad_norm ?? null,
+      validation_loss: progress.validationLoss,
+    },
+    lora_details: loraDetails(job),
+    dataset_details: {
+      format: plan.dataset.format,
+      total_samples: plan.dataset.samples,
+      processed_samples: step?.processed_samples ?? 0,
+    },
+    job_id: job.id,
+    model: request.model_name,
+    attempt: job.attempt,
+    queue_position: queuePosition,
+    reason: job.reason,
+    estimated_seconds_remaining: ACTIVE.includes(job.state) ? (step?.seconds_remaining ?? null) : null,
+    output_dir: plan.outputDir,
+    checkpoints: progress.checkpoints.map(({ step: at, loss, created_at }) => ({
+      step: at,
+      model: fineTunedName(job.name, at),
+      loss,
+      created_at,
+    })),
+    warnings: [...plan.dataset.warnings, ...progress.warnings],
+    created_at: job.createdAt,
+    started_at: job.startedAt,
+    completed_at: job.completedAt,
+  }
+}
+
+/** A job as one entry of GET /train. */
+export function summaryOf(job: Job): JobSummary {
+  return {
+    experiment_name: job.name,
+    status: job.state,
+    started_at: job.startedAt ?? job.createdAt,
+    ...(job.completedAt !== null && { completed_at: job.completedAt }),
+    model: job.request.model_name,
+    lora_enabled: job.plan.method !== 'full',
+    job_id: job.id,
+    percentage: percentageOf(job),
+    loss: job.progress.loss,
+  }
+}
+
+const stepOf = ({ progress }: Job) => progress.step?.step ?? progress.prepared?.resumed_from_step ?? 0
+
+function percentageOf(job: Job): number {
+  if (job.state === 'completed') return 100
+  const total = job.progress.prepared?.total_steps ?? 0
+  return total === 0 ? 0 : rounded(Math.min(100, (100 * stepOf(job)) / total), 2)
+}
+
+function loraDetails({ request, plan, progress: { prepared } }: Job): StatusResponse['lora_details'] {
+  const enabled = plan.method !== 'full'
+  const trainable = prepared?.trainable_params ?? 0
+  const total = prepared?.total_params ?? 0
+  const percentage = total === 0 ? 0 : (100 * trainable) / total
+  return {
+    enabled,
+    rank: enabled ? request.lora.lora_r : 0,
+    alpha: enabled ? request.lora.lora_alpha : 0,
+    target_modules: enabled ? (prepared?.target_modules ?? request.lora.lora_target_modules) : [],
+    trainable_params: trainable,
+    total_params: total,
+    // The seed tells 0.17; a rank-1 adapter of a large model would read 0 with two decimals.
+    trainable_percentage: rounded(percentage, percentage < 0.1 ? 4 : 2),
+  }
+}
+
+const rounded = (value: number, digits: number) => Number(value.toFixed(digits))

@@ -1,0 +1,47 @@
+import type { Kysely } from 'kysely'
+import * as initial from './0001_initial.ts'
+
+export interface Migration {
+  name: string
+  up(db: Kysely<unknown>): Promise<void>
+}
+
+/** In order, never changed once released; a database records how many it has had. */
+export const MIGRATIONS: readonly Migration[] = [{ name: '0001_initial', up: initial.up }]
+
+/** The database was made by a newer version of this program. */
+export class NewerSchemaError extends Error {}
+
+/**
+ * Brings the schema up to date in one transaction, so that a kill in between leaves the old one. Kysely's own Migrator
+ * runs without a transaction on SQLite. Throws NewerSchemaError when more migrations were applied than are known.
+ */
+export async function migrate(db: Kysely<unknown>, migrations = MIGRATIONS): Promise<void> {
+  await db.transaction().execute(async (trx) => {
+    await trx.schema
+      .createTable('schema_migrations')
+      .ifNotExists()
+      .addColumn('number', 'integer', (c) => c.primaryKey())
+      .addColumn('name', 'text', (c) => c.notNull())
+      .addColumn('applied_at', 'text', (c) => c.notNull())
+      .execute()
+    const history = trx.withTables<{
+      schema_migrations: { number: number; name: string; applied_at: string }
+    }>()
+    const applied = await history.selectFrom('schema_migrations').select('name').orderBy('number').execute()
+    if (applied.length > migrations.length)
+      throw new NewerSchemaError(`migration ${applied.at(-1)?.name} is not known here`)
+    for (const [index, { name, up }] of migrations.entries()) {
+      if (index < applied.length) continue
+      await up(trx)
+      await history
+        .insertInto('schema_migrations')
+        .values({
+          number: index + 1,
+          name,
+          applied_at: new Date().toISOString(),
+        })
+        .execute()
+    }
+  })
+}

@@ -1,0 +1,65 @@
+/** openSqliteStore: the embedded driver. */
+import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs'
+import { dirname } from 'node:path'
+import Database from 'better-sqlite3'
+import { Kysely, SqliteDialect } from 'kysely'
+import { ConfigError } from '../config.ts'
+import { migrate, NewerSchemaError } from './migrations/index.ts'
+import type { Store } from './port.ts'
+import { createStore, type Driver } from './queries.ts'
+import type { Tables } from './schema.ts'
+
+/**
+ * Opens the database file, making it (mode 0600) and bringing its schema up to date. Every commit is on the disk when it
+ * returns: WAL with synchronous=FULL. Throws ConfigError, one line, when the file can't be used.
+ */
+export async function openSqliteStore(path: string): Promise<Store> {
+  let database: Database.Database | undefined
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    // Made here, because SQLite would make it by the umask; -wal and -shm take the mode of the main file.
+    closeSync(openSync(path, 'a', 0o600))
+    chmodSync(path, 0o600)
+    database = new Database(path, { timeout: 5000 })
+    database.pragma('journal_mode = WAL')
+    database.pragma('synchronous = FULL')
+    database.pragma('foreign_keys = ON')
+    const driver = sqliteDriver(database)
+    await migrate(driver.db as Kysely<unknown>)
+    return createStore(driver)
+  } catch (error) {
+    database?.close()
+    throw new ConfigError(`The database ${path} can't be opened: ${explain(error)}`, { cause: error })
+  }
+}
+
+function explain(error: unknown): string {
+  if (error instanceof NewerSchemaError)
+    return `a newer version of this program made it (${error.message}). Update the program, or set MLX_TRAINING_HOME to another folder`
+  const code = codeOf(error)
+  if (code.startsWith('SQLITE_NOTADB') || code.startsWith('SQLITE_CORRUPT'))
+    return 'it is damaged or no SQLite database. Restore it from a backup, or move it away to start anew'
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code.startsWith('SQLITE_READONLY'))
+    return 'no permission to write there. Set MLX_TRAINING_HOME to a folder of your own'
+  if (code === 'ENOSPC' || code === 'SQLITE_FULL') return 'the disk is full'
+  if (code.startsWith('SQLITE_BUSY')) return 'another program holds it locked'
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** An open database as the shared queries want it. */
+export function sqliteDriver(database: Database.Database): Driver {
+  return {
+    db: new Kysely<Tables>({ dialect: new SqliteDialect({ database }) }),
+    classify(error) {
+      const code = codeOf(error)
+      if (code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY') return 'unique'
+      if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE') return 'full'
+      if (code.startsWith('SQLITE_BUSY')) return 'busy'
+      return 'other'
+    },
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : ''
+}

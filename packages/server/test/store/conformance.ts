@@ -1,0 +1,195 @@
+/** What every driver of the store must do; run it with a way to open a new, empty one. */
+import { ServiceError } from '@mlx-training/contract'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Store } from '../../src/store/port.ts'
+import { newJob } from '../jobs/jobs.ts'
+
+const queued = { type: 'state', data: { state: 'queued' } } as const
+const log = (text: string) => ({ type: 'log', data: { lines: [text] } }) as const
+
+export function storeConformance(driver: string, open: () => Promise<Store>): void {
+  describe(`store on ${driver}`, () => {
+    let store: Store
+    beforeEach(async () => {
+      store = await open()
+    })
+    afterEach(() => store.close())
+
+    const conflict = async (work: Promise<unknown>) => {
+      const error = await work.then(
+        () => expect.fail('no conflict'),
+        (thrown: unknown) => thrown,
+      )
+      expect(error).toBeInstanceOf(ServiceError)
+      expect((error as ServiceError).code).toBe('conflict')
+      return (error as ServiceError).message
+    }
+    const take = () =>
+      store.claim((job) => ({ change: { state: 'preparing', attempt: job.attempt + 1 }, events: [log('taken')] }))
+    const end = (id: string) =>
+      store.update(id, null, () => ({
+        change: { state: 'completed', completedAt: '2026-01-01T00:00:00.000Z' },
+        events: [{ type: 'end', data: {} }],
+      }))
+
+    it('keeps a job as it was given', async () => {
+      const given = newJob('a')
+      const inserted = await store.insertJob(given, [queued])
+      expect(inserted).toMatchObject({
+        ...given,
+        state: 'queued',
+        intent: 'run',
+        attempt: 0,
+        fruitlessAttempts: 0,
+        reason: null,
+        startedAt: null,
+        completedAt: null,
+        lastEventId: 1,
+      })
+      expect(inserted.id).toMatch(/^job_\w+$/)
+      expect(await store.job('a')).toEqual(inserted)
+      expect(await store.jobById(inserted.id)).toEqual(inserted)
+      expect(await store.job('b')).toBeNull()
+      expect(await store.jobById('b')).toBeNull()
+    })
+
+    it('lists newest first, by state when asked', async () => {
+      for (const name of ['a', 'b', 'c']) await store.insertJob(newJob(name), [])
+      await take()
+      expect((await store.jobs()).map((job) => job.name)).toEqual(['c', 'b', 'a'])
+      expect((await store.jobs(['queued'])).map((job) => job.name)).toEqual(['c', 'b'])
+      expect((await store.jobs(['preparing', 'queued'])).map((job) => job.name)).toEqual(['c', 'b', 'a'])
+      expect(await store.jobs([])).toEqual([])
+    })
+
+    it('refuses a name that is taken, and says what may be done', async () => {
+      const { id } = await store.insertJob(newJob('a'), [])
+      expect(await conflict(store.insertJob(newJob('a', '/elsewhere'), []))).toContain('"a" is queued: stop it first')
+      expect(await conflict(store.insertJob(newJob('a', '/elsewhere'), [], 'a'))).toContain('is queued')
+      await end(id)
+      expect(await conflict(store.insertJob(newJob('a'), []))).toContain('"overwrite": true')
+      expect(await store.jobs()).toHaveLength(1)
+    })
+
+    it('replaces an ended job and its events', async () => {
+      const first = await store.insertJob(newJob('a'), [queued])
+      await end(first.id)
+      const second = await store.insertJob(newJob('a'), [queued], 'a')
+      expect(second.id).not.toBe(first.id)
+      expect(await store.jobById(first.id)).toBeNull()
+      expect(await store.eventsAfter(first.id, 0, 10)).toEqual([])
+      expect(await store.eventsAfter(second.id, 0, 10)).toHaveLength(1)
+      await store.insertJob(newJob('b'), [], 'b')
+    })
+
+    it('lets only one unended job write to a folder', async () => {
+      const { id } = await store.insertJob(newJob('a', '/out'), [])
+      expect(await conflict(store.insertJob(newJob('b', '/out'), []))).toContain('"a" (queued) writes to /out')
+      await end(id)
+      await store.insertJob(newJob('b', '/out'), [])
+      expect(
+        await conflict(store.update(id, null, () => ({ change: { state: 'queued', completedAt: null }, events: [] }))),
+      ).toContain('"b" (queued) writes to /out')
+      expect((await store.jobById(id))?.state).toBe('completed')
+    })
+
+    it('numbers events 1, 2, 3 … per job, beside their projection', async () => {
+      const a = await store.insertJob(newJob('a'), [queued])
+      const b = await store.insertJob(newJob('b'), [queued, log('x')])
+      await store.update(a.id, null, () => ({ change: { reason: 'r' }, events: [log('1'), log('2')] }))
+      await store.update(b.id, null, () => ({ change: {}, events: [log('3')] }))
+      const updated = await store.update(a.id, null, () => ({ change: { reason: null }, events: [log('4')] }))
+      expect(updated).toMatchObject({ reason: null, lastEventId: 4 })
+      const events = await store.eventsAfter(a.id, 0, 100)
+      expect(events.map((event) => event.id)).toEqual([1, 2, 3, 4])
+      expect(events[1]).toMatchObject({ job_id: a.id, type: 'log', data: { lines: ['1'] } })
+      expect(Date.parse(events[1]?.at ?? '')).not.toBeNaN()
+      expect((await store.eventsAfter(a.id, 2, 1)).map((event) => event.id)).toEqual([3])
+      expect((await store.eventsAfter(b.id, 0, 100)).map((event) => event.id)).toEqual([1, 2, 3])
+      expect((await store.jobById(b.id))?.lastEventId).toBe(3)
+    })
+
+    it('changes only what is named, whatever the field', async () => {
+      const job = await store.insertJob(newJob('a'), [])
+      const change = {
+        state: 'running',
+        intent: 'pause',
+        attempt: 3,
+        fruitlessAttempts: 2,
+        priority: 9,
+        request: { ...job.request, epochs: 7 },
+        plan: { ...job.plan, outputDir: '/other' },
+        progress: { ...job.progress, stage: 'tokenizing', loss: 1.5 },
+        reason: 'because',
+        startedAt: '2026-01-01T00:00:00.000Z',
+        completedAt: '2026-01-02T00:00:00.000Z',
+      } as const
+      for (const [field, value] of Object.entries(change)) {
+        const before = await store.jobById(job.id)
+        await store.update(job.id, null, () => ({ change: { [field]: value }, events: [] }))
+        expect(await store.jobById(job.id)).toEqual({ ...before, [field]: value })
+      }
+    })
+
+    it('writes nothing for a stale attempt, a missing job, no decision or a decision that throws', async () => {
+      const job = await store.insertJob(newJob('a'), [])
+      await take()
+      const change = { change: { reason: 'stale' }, events: [log('stale')] }
+      expect(await store.update(job.id, 0, () => change)).toBeNull()
+      expect(await store.update('job_none', null, () => change)).toBeNull()
+      expect(await store.update(job.id, 1, () => null)).toMatchObject({ attempt: 1, reason: null })
+      await expect(
+        store.update(job.id, 1, () => {
+          throw new ServiceError('conflict', 'no')
+        }),
+      ).rejects.toThrow('no')
+      expect(await store.jobById(job.id)).toMatchObject({ reason: null, lastEventId: 1 })
+      expect(await store.update(job.id, 1, () => change)).toMatchObject({ reason: 'stale' })
+    })
+
+    it('hands out each queued job once, by priority and then by age', async () => {
+      for (const name of ['old', 'new', 'urgent']) await store.insertJob(newJob(name), [])
+      const urgent = await store.job('urgent')
+      await store.update(urgent?.id ?? '', null, () => ({ change: { priority: 1 }, events: [] }))
+      const taken = await Promise.all([take(), take(), take(), take()])
+      expect(taken.map((job) => job?.name)).toEqual(['urgent', 'old', 'new', undefined])
+      expect(taken[0]).toMatchObject({ state: 'preparing', attempt: 1, lastEventId: 1 })
+      expect(await store.eventsAfter(urgent?.id ?? '', 0, 9)).toHaveLength(1)
+    })
+
+    it('applies updates at the same time one after the other', async () => {
+      const job = await store.insertJob(newJob('a'), [])
+      await Promise.all(
+        Array.from({ length: 50 }, () =>
+          store.update(job.id, null, ({ attempt }) => ({ change: { attempt: attempt + 1 }, events: [log('x')] })),
+        ),
+      )
+      expect(await store.jobById(job.id)).toMatchObject({ attempt: 50, lastEventId: 50 })
+      expect((await store.eventsAfter(job.id, 0, 100)).map((event) => event.id)).toEqual(
+        Array.from({ length: 50 }, (_, index) => index + 1),
+      )
+    })
+
+    it('keeps keys, and changes them', async () => {
+      const key = {
+        id: 'k1',
+        name: 'ci',
+        hash: 'ab'.repeat(32),
+        scopes: ['read', 'train'],
+        createdAt: '2026-01-01T00:00:00.000Z',
+        expiresAt: null,
+        revokedAt: null,
+      } as const
+      await store.putKey({ ...key, scopes: [...key.scopes] })
+      expect(await store.key('k1')).toEqual(key)
+      expect(await store.key('k2')).toBeNull()
+      const revoked = { ...key, scopes: [...key.scopes], revokedAt: '2026-02-01T00:00:00.000Z' }
+      await store.putKey(revoked)
+      expect(await store.keys()).toEqual([revoked])
+    })
+
+    it('answers a check', async () => {
+      await expect(store.check()).resolves.toBeUndefined()
+    })
+  })
+}
