@@ -1,202 +1,185 @@
-import { existsSync } from "node:fs";
-import { homedir } from "node:os";
-import { delimiter, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { existsSync, readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { delimiter, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import util from 'node:util'
 
 /** The checkout (or package) that this file runs from: packages/server/{src,dist}/config → root. */
-export const PROJECT_ROOT = resolve(
-	fileURLToPath(new URL("../../..", import.meta.url)),
-);
+export const PROJECT_ROOT = resolve(fileURLToPath(new URL('../../..', import.meta.url)))
 
 export class ConfigError extends Error {}
 
 export interface Config {
-	readonly host: string;
-	readonly port: number;
-	/** Database, models, runs, snapshots, keys. */
-	readonly home: string;
-	/** Relative client paths start here. */
-	readonly cwd: string;
-	readonly apiKey: string | null;
-	readonly requireAuth: boolean;
-	/** Names beside loopback that a Host header may carry. */
-	readonly allowedHosts: readonly string[];
-	readonly databaseUrl: string | null;
-	readonly roots: {
-		readonly datasets: readonly string[];
-		readonly outputs: readonly string[];
-		readonly models: readonly string[];
-	};
-	readonly maxConcurrentJobs: number;
-	readonly python: string;
-	readonly engineSource: string;
-	/** Models imported at set-up. */
-	readonly bundledModels: string;
-	readonly hub: {
-		readonly endpoint: string;
-		readonly token: string | null;
-		readonly cache: string;
-		readonly offline: boolean;
-	};
-	readonly providers: {
-		readonly openai: HostedConfig;
-		readonly anthropic: HostedConfig;
-		readonly together: HostedConfig;
-		readonly ollama: HostedConfig;
-	};
-	readonly logLevel: string;
+  readonly host: string
+  readonly port: number
+  /** Database, models, runs, snapshots, keys. */
+  readonly home: string
+  /** Relative client paths start here. */
+  readonly cwd: string
+  readonly apiKey: string | null
+  readonly requireAuth: boolean
+  /** Names beside loopback that a Host header may carry. */
+  readonly allowedHosts: readonly string[]
+  readonly databaseUrl: string | null
+  readonly roots: {
+    readonly datasets: readonly string[]
+    readonly outputs: readonly string[]
+    readonly models: readonly string[]
+  }
+  readonly maxConcurrentJobs: number
+  readonly python: string
+  readonly engineSource: string
+  /** Models imported at set-up. */
+  readonly bundledModels: string
+  readonly hub: {
+    readonly endpoint: string
+    readonly token: string | null
+    readonly cache: string
+    readonly offline: boolean
+  }
+  readonly providers: {
+    readonly openai: HostedConfig
+    readonly anthropic: HostedConfig
+    readonly together: HostedConfig
+    readonly ollama: HostedConfig
+  }
+  readonly logLevel: string
 }
 
 export interface HostedConfig {
-	readonly apiKey: string | null;
-	readonly baseUrl: string;
+  readonly apiKey: string | null
+  readonly baseUrl: string
 }
 
-type Env = Record<string, string | undefined>;
+type Env = Record<string, string | undefined>
 
-const LOG_LEVELS = [
-	"fatal",
-	"error",
-	"warn",
-	"info",
-	"debug",
-	"trace",
-	"silent",
-];
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
-/** Reads the environment once; the result is frozen. Throws ConfigError that names the variable and what it may be. */
-export function loadConfig(
-	env: Env = process.env,
-	cwd: string = process.cwd(),
-): Config {
-	const text = (name: string) => env[name]?.trim() || null;
-	const path = (name: string, fallback: string) =>
-		resolve(cwd, text(name) ?? fallback);
-	const integer = (
-		name: string,
-		fallback: number,
-		min: number,
-		max: number,
-	) => {
-		const given = text(name);
-		if (given === null) return fallback;
-		const value = Number(given);
-		if (!Number.isInteger(value) || value < min || value > max)
-			throw new ConfigError(
-				`${name} must be a whole number from ${min} to ${max}, not "${given}"`,
-			);
-		return value;
-	};
-	const flag = (name: string, fallback: boolean) => {
-		const given = text(name)?.toLowerCase();
-		if (given === undefined) return fallback;
-		if (["1", "true", "yes", "on"].includes(given)) return true;
-		if (["0", "false", "no", "off"].includes(given)) return false;
-		throw new ConfigError(`${name} must be true or false, not "${given}"`);
-	};
-	const oneOf = (name: string, fallback: string, values: string[]) => {
-		const given = text(name) ?? fallback;
-		if (!values.includes(given))
-			throw new ConfigError(
-				`${name} must be one of ${values.join(", ")}, not "${given}"`,
-			);
-		return given;
-	};
-	const url = (name: string, fallback: string) => {
-		const given = text(name) ?? fallback;
-		if (!/^https?:$/.test(URL.canParse(given) ? new URL(given).protocol : ""))
-			throw new ConfigError(`${name} must be an http(s) URL, not "${given}"`);
-		return given.replace(/\/+$/, "");
-	};
-	const roots = (name: string) =>
-		(text(name)?.split(delimiter).filter(Boolean) ?? [cwd, homedir()]).map(
-			(root) => resolve(cwd, root),
-		);
-	const hosted = (prefix: string, baseUrl: string): HostedConfig => ({
-		apiKey: text(`${prefix}_API_KEY`),
-		baseUrl: url(`${prefix}_BASE_URL`, baseUrl),
-	});
-	const ollamaHost = text("OLLAMA_HOST");
+/** In the working folder, optional: NAME=value lines with the names of the environment, which wins. */
+export const CONFIG_FILE = 'mlx-training.env'
 
-	const config: Config = {
-		host: text("HOST") ?? "127.0.0.1",
-		port: integer("PORT", 8200, 0, 65535),
-		home: path("MLX_TRAINING_HOME", "./data"),
-		cwd,
-		apiKey: text("MLX_TRAINING_API_KEY"),
-		requireAuth: flag("MLX_TRAINING_REQUIRE_AUTH", false),
-		allowedHosts:
-			text("MLX_TRAINING_ALLOWED_HOSTS")
-				?.split(",")
-				.map((host) => host.trim().toLowerCase())
-				.filter(Boolean) ?? [],
-		databaseUrl: text("MLX_TRAINING_DATABASE_URL"),
-		roots: {
-			datasets: roots("MLX_TRAINING_DATASET_ROOTS"),
-			outputs: roots("MLX_TRAINING_OUTPUT_ROOTS"),
-			models: roots("MLX_TRAINING_MODEL_ROOTS"),
-		},
-		maxConcurrentJobs: integer("MLX_TRAINING_MAX_CONCURRENT_JOBS", 1, 1, 64),
-		python: path(
-			"MLX_TRAINING_PYTHON",
-			join(PROJECT_ROOT, ".venv", "bin", "python"),
-		),
-		engineSource: join(PROJECT_ROOT, "engine", "src"),
-		bundledModels: path(
-			"MLX_TRAINING_BUNDLED_MODELS",
-			join(PROJECT_ROOT, ".models"),
-		),
-		hub: {
-			endpoint: url("HF_ENDPOINT", "https://huggingface.co"),
-			token: text("HF_TOKEN"),
-			cache: path(
-				"HF_HUB_CACHE",
-				join(
-					text("HF_HOME") ?? join(homedir(), ".cache", "huggingface"),
-					"hub",
-				),
-			),
-			offline: flag("HF_HUB_OFFLINE", false),
-		},
-		providers: {
-			openai: hosted("OPENAI", "https://api.openai.com/v1"),
-			anthropic: hosted("ANTHROPIC", "https://api.anthropic.com"),
-			together: hosted("TOGETHER", "https://api.together.xyz/v1"),
-			ollama: {
-				apiKey: null,
-				baseUrl: url(
-					"OLLAMA_BASE_URL",
-					ollamaHost
-						? ollamaHost.includes("://")
-							? ollamaHost
-							: `http://${ollamaHost}`
-						: "http://127.0.0.1:11434",
-				),
-			},
-		},
-		logLevel: oneOf("LOG_LEVEL", "info", LOG_LEVELS),
-	};
-	return deepFreeze(config);
+/** Reads the environment and the file once; the result is frozen. Throws ConfigError that names the setting and what it may be. */
+export function loadConfig(environment: Env = process.env, cwd: string = process.cwd()): Config {
+  const file = readConfigFile(join(cwd, CONFIG_FILE))
+  const env = { ...file, ...environment }
+  const known = new Set<string>()
+  const text = (name: string) => {
+    known.add(name)
+    return env[name]?.trim() || null
+  }
+  const path = (name: string, fallback: string) => resolve(cwd, text(name) ?? fallback)
+  const integer = (name: string, fallback: number, min: number, max: number) => {
+    const given = text(name)
+    if (given === null) return fallback
+    const value = Number(given)
+    if (!Number.isInteger(value) || value < min || value > max)
+      throw new ConfigError(`${name} must be a whole number from ${min} to ${max}, not "${given}"`)
+    return value
+  }
+  const flag = (name: string, fallback: boolean) => {
+    const given = text(name)?.toLowerCase()
+    if (given === undefined) return fallback
+    if (['1', 'true', 'yes', 'on'].includes(given)) return true
+    if (['0', 'false', 'no', 'off'].includes(given)) return false
+    throw new ConfigError(`${name} must be true or false, not "${given}"`)
+  }
+  const oneOf = (name: string, fallback: string, values: string[]) => {
+    const given = text(name) ?? fallback
+    if (!values.includes(given)) throw new ConfigError(`${name} must be one of ${values.join(', ')}, not "${given}"`)
+    return given
+  }
+  const url = (name: string, fallback: string) => {
+    const given = text(name) ?? fallback
+    if (!/^https?:$/.test(URL.canParse(given) ? new URL(given).protocol : ''))
+      throw new ConfigError(`${name} must be an http(s) URL, not "${given}"`)
+    return given.replace(/\/+$/, '')
+  }
+  const roots = (name: string) =>
+    (text(name)?.split(delimiter).filter(Boolean) ?? [cwd, homedir()]).map((root) => resolve(cwd, root))
+  const hosted = (prefix: string, baseUrl: string): HostedConfig => ({
+    apiKey: text(`${prefix}_API_KEY`),
+    baseUrl: url(`${prefix}_BASE_URL`, baseUrl),
+  })
+  const ollamaHost = text('OLLAMA_HOST')
+
+  const config: Config = {
+    host: text('HOST') ?? '127.0.0.1',
+    port: integer('PORT', 8200, 0, 65535),
+    home: path('MLX_TRAINING_HOME', './data'),
+    cwd,
+    apiKey: text('MLX_TRAINING_API_KEY'),
+    requireAuth: flag('MLX_TRAINING_REQUIRE_AUTH', false),
+    allowedHosts:
+      text('MLX_TRAINING_ALLOWED_HOSTS')
+        ?.split(',')
+        .map((host) => host.trim().toLowerCase())
+        .filter(Boolean) ?? [],
+    databaseUrl: text('MLX_TRAINING_DATABASE_URL'),
+    roots: {
+      datasets: roots('MLX_TRAINING_DATASET_ROOTS'),
+      outputs: roots('MLX_TRAINING_OUTPUT_ROOTS'),
+      models: roots('MLX_TRAINING_MODEL_ROOTS'),
+    },
+    maxConcurrentJobs: integer('MLX_TRAINING_MAX_CONCURRENT_JOBS', 1, 1, 64),
+    python: path('MLX_TRAINING_PYTHON', join(PROJECT_ROOT, '.venv', 'bin', 'python')),
+    engineSource: join(PROJECT_ROOT, 'engine', 'src'),
+    bundledModels: path('MLX_TRAINING_BUNDLED_MODELS', join(PROJECT_ROOT, '.models')),
+    hub: {
+      endpoint: url('HF_ENDPOINT', 'https://huggingface.co'),
+      token: text('HF_TOKEN'),
+      cache: path('HF_HUB_CACHE', join(text('HF_HOME') ?? join(homedir(), '.cache', 'huggingface'), 'hub')),
+      offline: flag('HF_HUB_OFFLINE', false),
+    },
+    providers: {
+      openai: hosted('OPENAI', 'https://api.openai.com/v1'),
+      anthropic: hosted('ANTHROPIC', 'https://api.anthropic.com'),
+      together: hosted('TOGETHER', 'https://api.together.xyz/v1'),
+      ollama: {
+        apiKey: null,
+        baseUrl: url(
+          'OLLAMA_BASE_URL',
+          ollamaHost ? (ollamaHost.includes('://') ? ollamaHost : `http://${ollamaHost}`) : 'http://127.0.0.1:11434',
+        ),
+      },
+    },
+    logLevel: oneOf('LOG_LEVEL', 'info', LOG_LEVELS),
+  }
+  refuseUnknown(file, known)
+  return deepFreeze(config)
+}
+
+function readConfigFile(path: string): Env {
+  if (!existsSync(path)) return {}
+  if (util.parseEnv === undefined)
+    throw new ConfigError(`${path} needs Node 20.12 or newer to be read; this is ${process.version}`)
+  try {
+    return util.parseEnv(readFileSync(path, 'utf8')) as Env
+  } catch (error) {
+    throw new ConfigError(`${path} can't be read: ${(error as Error).message}`)
+  }
+}
+
+/** A mistyped name in the environment can't be told from a stranger's; in our own file it can. */
+function refuseUnknown(file: Env, known: Set<string>): void {
+  const unknown = Object.keys(file).find((name) => !known.has(name))
+  if (unknown !== undefined)
+    throw new ConfigError(`${CONFIG_FILE}: there is no setting ${unknown}; there are ${[...known].join(', ')}`)
 }
 
 /** The configuration without secrets, for the log. */
 export function redacted(config: Config): Record<string, unknown> {
-	return JSON.parse(
-		JSON.stringify(config, (key, value) =>
-			(key === "apiKey" || key === "token" || key === "databaseUrl") &&
-			value !== null
-				? "[set]"
-				: value,
-		),
-	);
+  return JSON.parse(
+    JSON.stringify(config, (key, value) =>
+      (key === 'apiKey' || key === 'token' || key === 'databaseUrl') && value !== null ? '[set]' : value,
+    ),
+  )
 }
 
 export function hasEngineFiles(config: Config): boolean {
-	return existsSync(config.python);
+  return existsSync(config.python)
 }
 
 function deepFreeze<T extends object>(value: T): T {
-	for (const inner of Object.values(value))
-		if (inner && typeof inner === "object") deepFreeze(inner);
-	return Object.freeze(value);
+  for (const inner of Object.values(value)) if (inner && typeof inner === 'object') deepFreeze(inner)
+  return Object.freeze(value)
 }

@@ -1,0 +1,128 @@
+import { randomUUID } from 'node:crypto'
+import helmet from '@fastify/helmet'
+import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import { createKeyCheck } from './auth/check.ts'
+import { hashKey } from './auth/keys.ts'
+import type { Config } from './config.ts'
+import type { Datasets } from './datasets/port.ts'
+import type { Engine } from './engine/port.ts'
+import type { EventLog } from './events/port.ts'
+import type { ClientPaths } from './files/port.ts'
+import { BODY_LIMIT, clientError, notFound, sendError } from './http/errors.ts'
+import { generate } from './http/generate.ts'
+import { addGuards } from './http/guards.ts'
+import { health } from './http/health.ts'
+import { acceptJsonOnly } from './http/json.ts'
+import { models as listModels } from './http/models.ts'
+import { addOpenApi } from './http/openapi.ts'
+import { type Handlers, registerRoutes } from './http/routes.ts'
+import type { SseTimes } from './http/sse.ts'
+import { train } from './http/train.ts'
+import { schemaCompiler } from './http/validation.ts'
+import type { JobService } from './jobs/port.ts'
+import type { Models } from './models/port.ts'
+import type { Providers } from './providers/index.ts'
+import type { Store } from './store/port.ts'
+
+export interface AppDeps {
+  config: Config
+  adminKey: string
+  log: FastifyBaseLogger
+  store: Pick<Store, 'key'>
+  jobs: JobService
+  events: EventLog
+  engine: Engine
+  datasets: Datasets
+  models: Models
+  paths: ClientPaths
+  providers: Providers
+  sseTimes?: SseTimes
+}
+
+/** A request must have arrived within this; its answer may take as long as it takes. */
+const REQUEST_TIMEOUT_MS = 30_000
+
+/** Answers that are being sent when the server closes get this long; a client that doesn't read is cut then. */
+const CLOSE_GRACE_MS = 3000
+
+/** The whole HTTP service, not listening. Closing it ends the event streams and generations that are open. */
+export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
+  const closing = new AbortController()
+  const app = fastify({
+    loggerInstance: deps.log,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => `req_${randomUUID()}`,
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    // Host is checked by a guard, which answers in our shape; Node looks for overdue requests every 5 s.
+    http: { requireHostHeader: false, connectionsCheckingInterval: 5000 },
+    routerOptions: { maxParamLength: 200 },
+    clientErrorHandler: clientError,
+    frameworkErrors: (error, request, reply) => sendError(error, request, reply),
+  })
+  app.server.headersTimeout = REQUEST_TIMEOUT_MS
+  app.setValidatorCompiler(schemaCompiler())
+  // fast-json-stringify would drop every key that a schema doesn't name.
+  app.setSerializerCompiler(() => (answer) => JSON.stringify(answer))
+  app.setErrorHandler((error, request, reply) => sendError(error, request, reply))
+  app.setNotFoundHandler(notFound)
+  acceptJsonOnly(app)
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+  })
+  await app.register(helmet, HELMET)
+  addGuards(app, deps.config, createKeyCheck(deps.store, hashKey(deps.adminKey)))
+  logAnswers(app)
+  app.addHook('preClose', async () => {
+    closing.abort()
+    setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS).unref()
+  })
+  await addOpenApi(app)
+  registerRoutes(app, handlersOf(deps, closing.signal))
+  await app.ready()
+  return app
+}
+
+/** Swagger UI brings its script and styles as files, but draws its icons from data URLs and sets style attributes. */
+const HELMET = {
+  contentSecurityPolicy: {
+    useDefaults: false,
+    directives: {
+      defaultSrc: ["'self'"],
+      baseUri: ["'none'"],
+      frameAncestors: ["'none'"],
+      formAction: ["'self'"],
+      objectSrc: ["'none'"],
+      imgSrc: ["'self'", 'data:'],
+      styleSrc: ["'self'", "'unsafe-inline'"],
+    },
+  },
+  // Plain HTTP on a local port; whoever puts TLS before it sets this there.
+  strictTransportSecurity: false,
+}
+
+function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
+  return {
+    health: health(deps),
+    ...train({ ...deps, closing }),
+    datasetsValidate: ({ body }) => deps.datasets.validate(body.file_path),
+    models: listModels(deps),
+    generate: generate({ ...deps, closing }),
+    providers: () => deps.providers.list(),
+  }
+}
+
+/** One line an answer: no query, body, key or prompt in it. */
+function logAnswers(app: FastifyInstance): void {
+  app.addHook('onResponse', async (request, reply) => {
+    const line = {
+      method: request.method,
+      path: request.url.split('?', 1)[0],
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime),
+      ...(request.principal && { key: request.principal.id }),
+    }
+    const level = reply.statusCode >= 500 ? 'error' : request.routeOptions.url === '/health' ? 'debug' : 'info'
+    request.log[level](line, 'answered')
+  })
+}

@@ -1,0 +1,114 @@
+import type { Socket } from 'node:net'
+import { type ErrorBody, type ErrorCode, ROUTES, ServiceError } from '@mlx-training/contract'
+import type { ConnectionError, FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { closest } from '../files/closest.ts'
+import { validationError } from './validation.ts'
+
+export const BODY_LIMIT = 1024 * 1024
+
+/** Fastify's own errors by code; anything else is a fault of ours. */
+const FRAMEWORK: Record<string, [code: ErrorCode, detail: string]> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: ['payload_too_large', `The body is larger than ${BODY_LIMIT / 1024 / 1024} MiB`],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupported_media_type', 'Bodies must be sent as Content-Type: application/json'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalid_parameters', 'The body is not as long as its Content-Length says'],
+  FST_ERR_BAD_URL: ['invalid_parameters', 'The URL is malformed: a % must be followed by two hexadecimal digits'],
+  FST_ERR_MAX_PARAM_LENGTH: ['unprocessable', 'A part of the URL is too long; names have at most 100 characters'],
+}
+
+/** Any thrown thing as the error that the client sees. What isn't known becomes "internal", without a word of its inside. */
+export function toServiceError(error: unknown): ServiceError {
+  if (error instanceof ServiceError) return error
+  const { code, validation, validationContext, statusCode } = error as Partial<FastifyError>
+  if (validation) return validationError(validation, validationContext ?? 'body')
+  const known = code === undefined ? undefined : FRAMEWORK[code]
+  if (known) return new ServiceError(known[0], known[1], { cause: error })
+  if (code === 'ENOSPC')
+    return new ServiceError('insufficient_storage', 'The disk is full; free some space', { cause: error })
+  if (code === 'ECONNRESET' || statusCode === 400)
+    return new ServiceError('invalid_parameters', 'The request could not be read', { cause: error })
+  return new ServiceError(
+    'internal',
+    'Something went wrong inside the server; its log has more under this request_id',
+    {
+      cause: error,
+    },
+  )
+}
+
+export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const told = toServiceError(error)
+  if (told.status >= 500) request.log.error({ err: told.cause ?? told, code: told.code }, told.message)
+  if (told.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="mlx-distributed-training"')
+  if (told.retryAfter !== undefined) reply.header('retry-after', Math.ceil(told.retryAfter))
+  return reply
+    .code(told.status)
+    .type('application/json')
+    .send(told.toBody(told.status >= 500 ? request.id : undefined))
+}
+
+export function notFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const path = request.url.split('?', 1)[0] ?? ''
+  const methods = methodsOf(path)
+  if (methods.length > 0) {
+    const allowed = methods.join(', ')
+    reply.header('allow', allowed)
+    const error = new ServiceError('method_not_allowed', `${path} answers ${allowed}, not ${request.method}`)
+    return sendError(error, request, reply)
+  }
+  const guess = nearestRoute(request.method, path)
+  const hint = guess ? `; did you mean ${guess}?` : '; GET /openapi.json lists what there is'
+  return sendError(new ServiceError('not_found', `There is no ${request.method} ${short(path)}${hint}`), request, reply)
+}
+
+const short = (path: string) => (path.length > 200 ? `${path.slice(0, 200)}…` : path)
+
+function methodsOf(path: string): string[] {
+  const methods = new Set<string>()
+  for (const route of Object.values(ROUTES)) if (pattern(route.path).test(path)) methods.add(route.method)
+  if (/^\/(docs|openapi\.json$)/.test(path)) methods.add('GET')
+  if (methods.has('GET')) methods.add('HEAD')
+  return [...methods]
+}
+
+const pattern = (path: string) => new RegExp(`^${path.replaceAll(/:\w+/g, '[^/]+')}$`)
+
+/** Compared with the routes after their parameters took the place of what was asked for. */
+function nearestRoute(method: string, path: string): string | null {
+  const asked = path.split('/')
+  const filled = Object.values(ROUTES).map((route) => {
+    const parts = route.path.split('/').map((part, i) => (part.startsWith(':') ? (asked[i] ?? part) : part))
+    return `${route.method} ${parts.join('/')}`
+  })
+  return closest(`${method} ${path}`, filled)
+}
+
+/** HTTP that Node's parser refused: no request exists, so the answer goes straight onto the socket. */
+export function clientError(this: FastifyInstance, error: ConnectionError, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const told =
+    error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+      ? new ServiceError('timeout', 'The request did not arrive in time')
+      : error.code === 'HPE_HEADER_OVERFLOW'
+        ? new ServiceError('invalid_parameters', 'The headers are larger than 16 KiB')
+        : new ServiceError('invalid_parameters', 'This is not valid HTTP')
+  this.log.debug({ code: error.code }, 'refused a malformed request')
+  writeRaw(socket, told)
+}
+
+const REASONS: Record<number, string> = {
+  400: 'Bad Request',
+  405: 'Method Not Allowed',
+  408: 'Request Timeout',
+}
+
+export function writeRaw(socket: Socket, error: ServiceError): void {
+  const body: ErrorBody = error.toBody()
+  const text = JSON.stringify(body)
+  socket.end(
+    `HTTP/1.1 ${error.status} ${REASONS[error.status] ?? ''}\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+  )
+}

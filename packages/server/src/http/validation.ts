@@ -1,0 +1,143 @@
+import { type FieldError, ServiceError } from '@mlx-training/contract'
+import { Ajv, type ErrorObject, type Options } from 'ajv'
+import ajvFormats from 'ajv-formats'
+import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
+import { closest } from '../files/closest.ts'
+
+const OPTIONS: Options = {
+  allErrors: true,
+  useDefaults: true,
+  removeAdditional: false,
+  verbose: true,
+}
+const MAX_ERRORS = 20
+const MAX_GIVEN = 100
+
+/** Bodies are taken as they are typed; URL parts are text by nature, so they are converted. */
+export function schemaCompiler(): FastifySchemaCompiler<object> {
+  const strict = new Ajv({ ...OPTIONS, coerceTypes: false })
+  const coercing = new Ajv({ ...OPTIONS, coerceTypes: true })
+  for (const ajv of [strict, coercing]) ajvFormats.default(ajv)
+  return ({ schema, httpPart }) => (httpPart === 'body' ? strict : coercing).compile(schema)
+}
+
+/** Turns what ajv found into one entry a field and a sentence that names the first ones. */
+export function validationError(found: FastifySchemaValidationError[], part: string): ServiceError {
+  const errors = fieldErrors(found as ErrorObject[])
+  const said = errors.slice(0, 3).map(({ field, message }) => `${field || `The ${part}`} ${message}`)
+  const more = errors.length > 3 ? `; and ${errors.length - 3} more` : ''
+  return new ServiceError('unprocessable', said.join('; ') + more, {
+    errors: errors.map((error) => ({ ...error, field: error.field || part })),
+  })
+}
+
+function fieldErrors(found: ErrorObject[]): FieldError[] {
+  const unions = found.filter((error) => error.keyword === 'anyOf')
+  const insideUnion = (error: ErrorObject) =>
+    unions.some((union) => error.schemaPath.startsWith(`${union.schemaPath}/`))
+  return found
+    .filter((error) => !insideUnion(error))
+    .slice(0, MAX_ERRORS)
+    .map((error) => {
+      if (error.keyword === 'required')
+        return {
+          field: fieldOf(error, error.params.missingProperty),
+          message: 'is required',
+        }
+      if (error.keyword === 'additionalProperties') return unknownField(error)
+      return {
+        field: fieldOf(error),
+        message: messageOf(error),
+        given: shortened(error.data),
+      }
+    })
+}
+
+function fieldOf(error: ErrorObject, child?: string): string {
+  const parts = error.instancePath.split('/').slice(1).map(unescapePointer)
+  return (child === undefined ? parts : [...parts, child]).join('.')
+}
+
+const unescapePointer = (part: string) => part.replaceAll('~1', '/').replaceAll('~0', '~')
+
+function unknownField(error: ErrorObject): FieldError {
+  const name: string = error.params.additionalProperty
+  const here = Object.keys(error.parentSchema?.properties ?? {})
+  const guess = closest(name, here) ?? (error.instancePath === '' ? nestedField(name, error.parentSchema) : null)
+  const hint = guess ? ` (did you mean ${guess}?)` : ` (known are ${here.join(', ')})`
+  return {
+    field: fieldOf(error, cut(name)),
+    message: `is not a known field${hint}`,
+  }
+}
+
+/** `lora_r` at the top level belongs into `lora`. */
+function nestedField(name: string, schema: ErrorObject['parentSchema']): string | null {
+  for (const [outer, inner] of Object.entries<{ properties?: object }>(schema?.properties ?? {})) {
+    const guess = closest(name, Object.keys(inner.properties ?? {}))
+    if (guess) return `${outer}.${guess}`
+  }
+  return null
+}
+
+function messageOf(error: ErrorObject): string {
+  const given = told(error.data)
+  const { params } = error
+  switch (error.keyword) {
+    case 'type':
+      return `must be ${typeName(params.type)}, not ${given}`
+    case 'enum': {
+      const values = params.allowedValues as string[]
+      const guess = typeof error.data === 'string' ? closest(error.data, values) : null
+      return `must be one of ${values.join(', ')}, not ${given}${guess ? ` (did you mean ${guess}?)` : ''}`
+    }
+    case 'minimum':
+      return `must be at least ${params.limit}, not ${given}`
+    case 'maximum':
+      return `must be at most ${params.limit}, not ${given}`
+    case 'exclusiveMinimum':
+      return `must be greater than ${params.limit}, not ${given}`
+    case 'exclusiveMaximum':
+      return `must be less than ${params.limit}, not ${given}`
+    case 'minLength':
+      return params.limit === 1 ? 'must not be empty' : `must have at least ${params.limit} characters`
+    case 'maxLength':
+      return `must have at most ${params.limit} characters`
+    case 'minItems':
+      return `must have at least ${params.limit} ${params.limit === 1 ? 'entry' : 'entries'}`
+    case 'maxItems':
+      return `must have at most ${params.limit} entries, not ${(error.data as unknown[]).length}`
+    case 'pattern':
+      return `can't be ${given}: ${error.parentSchema?.description ?? `it must match ${params.pattern}`}`
+    case 'anyOf':
+      return `must be ${(error.schema as { type?: string }[]).map(({ type }) => typeName(type ?? 'null')).join(' or ')}, not ${given}`
+    default:
+      return error.message ?? 'is not valid'
+  }
+}
+
+const TYPE_NAMES: Record<string, string> = {
+  string: 'text',
+  integer: 'a whole number',
+  number: 'a number',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'an object',
+  null: 'null',
+}
+const typeName = (type: string) => TYPE_NAMES[type] ?? type
+
+const cut = (text: string) => (text.length > MAX_GIVEN ? `${text.slice(0, MAX_GIVEN)}…` : text)
+
+/** Never walks into lists or objects: a body nested a hundred thousand deep must not overflow the stack here. */
+function shortened(value: unknown): unknown {
+  if (typeof value === 'string') return cut(value)
+  if (Array.isArray(value)) return `a list of ${value.length}`
+  if (value !== null && typeof value === 'object') return 'an object'
+  return value
+}
+
+function told(value: unknown): string {
+  if (value === undefined) return 'nothing'
+  return typeof value === 'string' ? `the text ${JSON.stringify(cut(value))}` : String(shortened(value))
+}

@@ -1,0 +1,144 @@
+import { realpathSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { EngineHealth } from '@mlx-training/contract'
+import pino, { type Logger } from 'pino'
+import { buildApp } from './app.ts'
+import { type AdminKey, adminKey } from './auth/admin.ts'
+import { type Config, ConfigError, loadConfig, redacted } from './config.ts'
+import { createDatasets } from './datasets/datasets.ts'
+import { createEngine } from './engine/index.ts'
+import { createEventLog } from './events/log.ts'
+import { createNotifier } from './events/notifier.ts'
+import { createClientPaths } from './files/client-paths.ts'
+import { listen, refuseOpenBind } from './http/listen.ts'
+import { VERSION } from './http/version.ts'
+import { createRunner } from './jobs/runner.ts'
+import { createJobService } from './jobs/service.ts'
+import { createModels } from './models/index.ts'
+import { createProviders } from './providers/index.ts'
+import { lockHome } from './store/lock.ts'
+import { openSqliteStore } from './store/sqlite.ts'
+
+export interface RunningServer {
+  /** e.g. http://127.0.0.1:8200 */
+  url: string
+  adminKey: string
+  /** Resolves when the engine has been probed, whatever was found. */
+  engine: Promise<EngineHealth>
+  /** Checkpoints what runs, ends all processes and streams, closes the database. Safe to call twice. */
+  close(): Promise<void>
+}
+
+export interface ServerOptions {
+  /** Close and exit on SIGTERM, SIGINT and SIGHUP; a second one exits at once. */
+  signals?: boolean
+  /** JSON lines on stderr at config.logLevel when left out. */
+  log?: Logger
+}
+
+/** From the first signal to the exit, whatever hangs: what supervisors wait before they kill. */
+const SHUTDOWN_MS = 25_000
+
+/**
+ * Composes and starts the service. Returns when it listens; the engine is probed meanwhile, and without one everything
+ * else works. ConfigError, one line for the user, when the port, the home folder or the configuration can't be used.
+ */
+export async function startServer(config: Config, options: ServerOptions = {}): Promise<RunningServer> {
+  const { server } = await start(config, options)
+  return server
+}
+
+async function start(config: Config, options: ServerOptions): Promise<{ server: RunningServer; admin: AdminKey }> {
+  refuseOpenBind(config)
+  const log = options.log ?? createLog(config.logLevel)
+  const opened: (() => unknown)[] = []
+  let closed: Promise<void> | undefined
+  const close = () => {
+    closed ??= closeInReverse(opened, log)
+    return closed
+  }
+  try {
+    const lock = lockHome(config.home)
+    opened.push(() => lock.release())
+    const admin = await adminKey(config)
+    const store = await openStore(config)
+    opened.push(() => store.close())
+    const notifier = createNotifier()
+    const events = createEventLog(store, notifier)
+    const engine = createEngine(config, log)
+    opened.push(() => engine.close())
+    const paths = createClientPaths(config.cwd)
+    const datasets = createDatasets({ paths, roots: config.roots.datasets, home: config.home })
+    const models = createModels({ config, paths, engine })
+    const jobs = createJobService(store, notifier)
+    const providers = createProviders({ config, engine, models, jobs })
+    const runner = createRunner({ store, notifier, engine, models, log, maxConcurrentJobs: config.maxConcurrentJobs })
+    const deps = { config, adminKey: admin.key, log, store, jobs, events, engine, datasets, models, paths, providers }
+    const app = await buildApp(deps)
+    // Together: saving a checkpoint may take most of the time that there is.
+    opened.push(() => Promise.all([app.close(), runner.close()]))
+    const url = await listen(app, config)
+    await runner.start()
+    log.info({ url, config: redacted(config) }, 'started')
+    if (admin.wasOpen) log.warn({ file: admin.file }, 'the admin key could be read by others; its mode is now 0600')
+    if (options.signals) closeOnSignals(close, log)
+    return { server: { url, adminKey: admin.key, engine: engine.ready(), close }, admin }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** Headers are never logged by us; should a library log a request, its keys stay out. */
+const createLog = (level: string) => pino({ level, redact: ['req.headers', '*.headers'] }, pino.destination(2))
+
+function openStore(config: Config) {
+  if (config.databaseUrl !== null)
+    throw new ConfigError('MLX_TRAINING_DATABASE_URL is not supported by this version: unset it to use SQLite')
+  return openSqliteStore(join(config.home, 'training.db'))
+}
+
+async function closeInReverse(opened: (() => unknown)[], log: Logger): Promise<void> {
+  for (const close of opened.reverse())
+    try {
+      await close()
+    } catch (error) {
+      log.error({ err: error }, 'a part did not close')
+    }
+}
+
+function closeOnSignals(close: () => Promise<void>, log: Logger): void {
+  let asked = false
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+    process.on(signal, () => {
+      if (asked) process.exit(1)
+      asked = true
+      log.info({ signal }, 'closing')
+      setTimeout(() => process.exit(1), SHUTDOWN_MS).unref()
+      void close().then(() => process.exit(0))
+    })
+}
+
+/** The command: reads the configuration, serves until a signal, says in one line what keeps it from it. */
+export async function main(): Promise<void> {
+  try {
+    const { server, admin } = await start(loadConfig(), { signals: true })
+    console.log(`mlx-distributed-training ${VERSION} is listening on ${server.url}`)
+    console.log(`API documentation: ${server.url}/docs`)
+    console.log(aboutKey(admin))
+    const engine = await server.engine
+    if (engine.state === 'ready') console.log(`Engine: ${engine.device}, ${engine.backend}, ${engine.dtype}`)
+    else console.log(`No engine, so no training and no local generation: ${engine.reason}`)
+  } catch (error) {
+    console.error(error instanceof ConfigError ? `mlx-distributed-training can't start: ${error.message}` : error)
+    process.exit(1)
+  }
+}
+
+function aboutKey({ key, file, fresh }: AdminKey): string {
+  if (file === null) return 'Admin key: the one in MLX_TRAINING_API_KEY'
+  return fresh ? `Admin key, shown only now and kept in ${file}: ${key}` : `Admin key: in ${file}`
+}
+
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await main()
