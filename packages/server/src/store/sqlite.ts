@@ -2,7 +2,7 @@
 import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import Database from 'better-sqlite3'
-import { Kysely, SqliteDialect } from 'kysely'
+import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, SqliteDriver } from 'kysely'
 import { ConfigError } from '../config.ts'
 import { migrate, NewerSchemaError } from './migrations/index.ts'
 import type { Store } from './port.ts'
@@ -49,7 +49,7 @@ function explain(error: unknown): string {
 /** An open database as the shared queries want it. */
 export function sqliteDriver(database: Database.Database): Driver {
   return {
-    db: new Kysely<Tables>({ dialect: new SqliteDialect({ database }) }),
+    db: new Kysely<Tables>({ dialect: new Dialect(database) }),
     classify(error) {
       const code = codeOf(error)
       if (code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY') return 'unique'
@@ -57,6 +57,38 @@ export function sqliteDriver(database: Database.Database): Driver {
       if (code.startsWith('SQLITE_BUSY')) return 'busy'
       return 'other'
     },
+  }
+}
+
+class Dialect extends SqliteDialect {
+  readonly #database: Database.Database
+
+  constructor(database: Database.Database) {
+    super({ database })
+    this.#database = database
+  }
+
+  override createDriver(): SqliteDriver {
+    return new Transactions(this.#database)
+  }
+}
+
+class Transactions extends SqliteDriver {
+  readonly #database: Database.Database
+
+  constructor(database: Database.Database) {
+    super({ database })
+    this.#database = database
+  }
+
+  // Ours read before they write: taking the write lock only then fails at once when another program has written meanwhile.
+  override async beginTransaction(connection: DatabaseConnection): Promise<void> {
+    await connection.executeQuery(CompiledQuery.raw('begin immediate'))
+  }
+
+  // SQLite has rolled back by itself when the disk was full; doing it again would fail and hide that error.
+  override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+    if (this.#database.inTransaction) await super.rollbackTransaction(connection)
   }
 }
 
