@@ -1,0 +1,76 @@
+import { ServiceError } from '@mlx-training/contract'
+import type { Engine } from '../engine/port.ts'
+import type { JobService } from '../jobs/port.ts'
+import { fineTunedFolder } from '../models/fine-tuned.ts'
+import { type FineTunedName, parseFineTuned } from '../models/names.ts'
+import type { Models } from '../models/port.ts'
+import type { Provider } from './port.ts'
+import { cancelled } from './wire.ts'
+
+export interface LocalDeps {
+  engine: Pick<Engine, 'generate' | 'health'>
+  models: Pick<Models, 'resolve' | 'ensure'>
+  jobs: Pick<JobService, 'get'>
+}
+
+interface Weights {
+  model_path: string
+  adapter_path: string | null
+}
+
+/** Base models and `fine-tuned/NAME[@step-N]` on this machine's engine. */
+export function createLocalProvider({ engine, models, jobs }: LocalDeps): Provider {
+  async function fineTuned({ experiment, step }: FineTunedName, signal: AbortSignal): Promise<Weights> {
+    const job = await jobs.get(experiment)
+    if (!job)
+      throw new ServiceError(
+        'not_found',
+        `There is no experiment "${experiment}". GET /models lists the fine-tuned models`,
+      )
+    const folder = await fineTunedFolder(job, step)
+    if (job.plan.method === 'full') return { model_path: folder, adapter_path: null }
+    return { model_path: await models.ensure(job.plan.model, { signal }), adapter_path: folder }
+  }
+
+  async function weights(model: string, signal: AbortSignal): Promise<Weights> {
+    const name = parseFineTuned(model)
+    if (name) return await fineTuned(name, signal)
+    return { model_path: await models.ensure(await models.resolve(model), { signal }), adapter_path: null }
+  }
+
+  return {
+    name: 'local_mlx',
+    async availability() {
+      const { state, reason } = engine.health()
+      if (state === 'ready') return { available: true }
+      return { available: false, reason: reason ?? 'The engine is starting' }
+    },
+    async generate(input, signal) {
+      try {
+        const done = await engine.generate(
+          {
+            ...(await weights(input.model, signal)),
+            messages: input.messages,
+            prompt: input.prompt,
+            max_tokens: input.maxTokens,
+            temperature: input.temperature,
+            top_p: input.topP,
+            stop: input.stop,
+            seed: input.seed,
+          },
+          { signal },
+        )
+        if (done.finish_reason === 'cancelled') throw cancelled(signal)
+        return {
+          text: done.text,
+          model: input.model,
+          tokensGenerated: done.completion_tokens,
+          promptTokens: done.prompt_tokens,
+          finishReason: done.finish_reason,
+        }
+      } catch (error) {
+        throw signal.aborted ? cancelled(signal) : error
+      }
+    },
+  }
+}
