@@ -1,0 +1,29 @@
+/** The candidate nearest to `wanted` by edit distance (letter case aside), when it is near enough to be a slip. */
+export function closest(wanted: string, candidates: Iterable<string>): string | null {
+  const given = wanted.toLowerCase()
+  let best: string | null = null
+  let bestDistance = Math.max(2, Math.floor(given.length / 4)) + 1
+  for (const candidate of candidates) {
+    if (Math.abs(candidate.length - given.length) >= bestDistance) continue
+    const distance = editDistance(given, candidate.toLowerCase())
+    if (distance < bestDistance && distance < given.length) {
+      best = candidate
+      bestDistance = distance
+    }
+  }
+  return best
+}
+
+/** Levenshtein's distance: the fewest insertions, deletions and substitutions. O(|a|·|b|). */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(substitution, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+    }
+    row = next
+  }
+  return row[b.length] as number
+}
