@@ -81,7 +81,7 @@ export class Hub {
   async json(repo: string, commit: string, name: string, signal?: AbortSignal): Promise<Record<string, unknown>> {
     return await this.#metadata(repo, signal, async (fetch) => {
       const response = await fetch(this.#url(repo, commit, name))
-      if (!response.ok) throw this.#refused(response.status, repo)
+      if (!response.ok) throw this.#refused(response.status, repo, response.headers)
       const json: unknown = JSON.parse(await response.text())
       if (!json || typeof json !== 'object') throw new HubProblem('missing', `its ${name} is not a JSON object`)
       return json as Record<string, unknown>
@@ -115,7 +115,7 @@ export class Hub {
           },
           AbortSignal.any([signal, attempt.signal]),
         )
-        if (!response.ok || !response.body) throw this.#refused(response.status, repo)
+        if (!response.ok || !response.body) throw this.#refused(response.status, repo, response.headers)
         if (response.status !== 206) position = 0
         for await (const chunk of response.body) {
           await write(chunk, position)
@@ -191,7 +191,12 @@ export class Hub {
   }
 
   /** The hub answers 401, not 404, to anyone without a token who asks for what may be private. */
-  #refused(status: number, repo: string): HubProblem {
+  #refused(status: number, repo: string, headers?: Headers): HubProblem {
+    if (status === 403 || headers?.get('x-error-code') === 'GatedRepo')
+      return new HubProblem(
+        'gated',
+        `${repo} is gated: accept its terms at ${this.endpoint}/${repo} and set HF_TOKEN to a token of that account`,
+      )
     if (status === 401)
       return this.#token
         ? new HubProblem('missing', `${this.endpoint} has no ${repo} that the token in HF_TOKEN may read`)
@@ -199,11 +204,6 @@ export class Hub {
             'missing',
             `${this.endpoint} has no ${repo} that everyone may read; if it is private or gated, set HF_TOKEN`,
           )
-    if (status === 403)
-      return new HubProblem(
-        'gated',
-        `${repo} is gated: accept its terms at ${this.endpoint}/${repo} and set HF_TOKEN to a token of that account`,
-      )
     if (status === 404) return new HubProblem('missing', `${this.endpoint} has no such repository, revision or file`)
     return new HubProblem('unreachable', `${this.endpoint} answered with status ${status}`)
   }

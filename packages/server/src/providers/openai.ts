@@ -1,6 +1,16 @@
 import OpenAI from 'openai'
 import type { Availability, GenerateInput, GenerateOutput, Provider } from './port.ts'
-import { calling, type HostedOptions, keyed, needKey, providerFetch, type Remote, sampled, turns } from './wire.ts'
+import {
+  type ApiError,
+  calling,
+  type HostedOptions,
+  keyed,
+  messageOf,
+  needKey,
+  providerFetch,
+  type Remote,
+  turns,
+} from './wire.ts'
 
 export interface OpenAICompatible extends Remote {
   /** Of the OpenAI API; baseUrl when left out. */
@@ -40,22 +50,32 @@ export function createOpenAIProvider(remote: OpenAICompatible, options: HostedOp
   }
 }
 
-function chat(
+async function chat(
   client: OpenAI,
   { tokenLimit }: OpenAICompatible,
   input: GenerateInput,
   messages: NonNullable<GenerateInput['messages']>,
   signal: AbortSignal,
 ): Promise<GenerateOutput> {
-  return sampled({ temperature: input.temperature, top_p: input.topP }, async (sampling) => {
+  const ask = async (sampling: { temperature?: number; top_p?: number }) => {
     const answer = await client.chat.completions.create(
       { ...common(input), ...sampling, messages: turns(messages), [tokenLimit]: input.maxTokens },
       { signal },
     )
     const choice = answer.choices[0]
     return output(answer, choice?.message.content ?? choice?.message.refusal ?? '', choice?.finish_reason)
-  })
+  }
+  try {
+    return await ask({ temperature: input.temperature, top_p: input.topP })
+  } catch (error) {
+    if (!takesNoSampling(error as ApiError)) throw error
+    return await ask({})
+  }
 }
+
+/** OpenAI's reasoning models refuse any temperature and top_p, and every request carries some: the contract's defaults. */
+const takesNoSampling = (error: ApiError): boolean =>
+  error.status === 400 && /(temperature|top_p).*not support/i.test(messageOf(error))
 
 async function completion(client: OpenAI, input: GenerateInput, signal: AbortSignal): Promise<GenerateOutput> {
   const answer = await client.completions.create(

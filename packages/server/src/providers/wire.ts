@@ -29,7 +29,7 @@ export function needKey({ name, apiKey, keyVariable }: Remote): string {
 }
 
 /** What the errors of both SDKs (one tool generates them) have in common. */
-interface ApiError extends Error {
+export interface ApiError extends Error {
   status?: number
   headers?: Headers
   error?: unknown
@@ -70,22 +70,6 @@ export async function calling<T>(
 
 export const cancelled = (signal: AbortSignal): ServiceError =>
   signal.reason instanceof ServiceError ? signal.reason : new ServiceError('timeout', 'The request was cancelled')
-
-/** Asks with sampling parameters, and once more without when the model takes none: OpenAI's reasoning models and
- *  Anthropic's newest refuse any temperature, and a request always carries one (the contract's default). */
-export async function sampled<S extends object, T>(sampling: S, ask: (sampling: Partial<S>) => Promise<T>): Promise<T> {
-  try {
-    return await ask(sampling)
-  } catch (error) {
-    const text = messageOf(error as ApiError)
-    const refused =
-      (error as ApiError).status === 400 &&
-      /temperature|top_p/.test(text) &&
-      /support|deprecated|cannot both/i.test(text)
-    if (!refused) throw error
-    return await ask({})
-  }
-}
 
 /** The turns of a conversation that hosted APIs take without the id of a tool call. */
 export function turns(
@@ -163,7 +147,7 @@ function* causesOf(error: unknown): Generator<Error> {
 
 /** The provider's own words: {error: {message}} (OpenAI, Together), {error: {error: {message}}} (Anthropic's SDK keeps the
  *  whole body), {error: "…"} (Ollama). Empty when there are none, as with a proxy's HTML page. */
-function messageOf(error: ApiError): string {
+export function messageOf(error: ApiError): string {
   let at: unknown = error.error
   for (let depth = 0; depth < 3 && at && typeof at === 'object'; depth++) {
     const { message, error: inner } = at as { message?: unknown; error?: unknown }

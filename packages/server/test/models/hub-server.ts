@@ -95,7 +95,12 @@ export class HubServer {
     if (verb === 'tree') return this.#tree(found, repo, commit, Number(searchParams.get('cursor') ?? 0), response)
 
     if (found.access === 'gated' && !known)
-      return refuse(response, 403, 'GatedRepo', `Access to model ${repo} is restricted.`)
+      return refuse(
+        response,
+        request.headers.authorization ? 403 : 401,
+        'GatedRepo',
+        `Access to model ${repo} is restricted.`,
+      )
     const content = found.files[decodeURIComponent(file ?? '')]
     if (content === undefined) return refuse(response, 404, 'EntryNotFound', 'Entry not found')
     const bytes = Buffer.from(content)

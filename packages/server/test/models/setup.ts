@@ -1,4 +1,5 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type Config, loadConfig } from '../../src/config.ts'
@@ -36,8 +37,7 @@ export async function createWorld(
       MLX_TRAINING_BUNDLED_MODELS: 'bundled',
       MLX_TRAINING_MODEL_ROOTS: join(root, 'work'),
       HF_HUB_CACHE: 'hub',
-      // Nothing listens on port 9 (discard).
-      HF_ENDPOINT: options.hub ?? 'http://127.0.0.1:9',
+      HF_ENDPOINT: options.hub ?? (await closedUrl()),
       HF_TOKEN: options.token,
       HF_HUB_OFFLINE: options.offline ? '1' : undefined,
     },
@@ -61,4 +61,13 @@ export async function createWorld(
       hubRetryMs: 1,
     })
   return { root, config, models: reopen(), reopen, put }
+}
+
+/** Where nothing listens any more. */
+async function closedUrl(): Promise<string> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return `http://127.0.0.1:${port}`
 }
