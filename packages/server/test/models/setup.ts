@@ -38,6 +38,8 @@ export async function createWorld(
       MLX_TRAINING_MODEL_ROOTS: join(root, 'work'),
       HF_HUB_CACHE: 'hub',
       HF_ENDPOINT: options.hub ?? (await closedUrl()),
+      // Not the machine's own, where one may run.
+      OLLAMA_BASE_URL: await closedUrl(),
       HF_TOKEN: options.token,
       HF_HUB_OFFLINE: options.offline ? '1' : undefined,
     },
