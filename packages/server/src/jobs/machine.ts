@@ -140,5 +140,5 @@ function moved(
 /** What of its work is safe. */
 function kept(job: Job): string {
   const step = job.progress.checkpoints.at(-1)?.step
-  return step === undefined ? ' No checkpoint had been saved.' : ` Saved up to step ${step}.`
+  return step === undefined ? '; no checkpoint had been saved' : `; saved up to step ${step}`
 }

@@ -1,5 +1,6 @@
 /** project: what a frame of the engine changes of its job, and the event that tells it. Pure. */
 import type { Frame, FrameOf } from '@mlx-training/contract'
+import { fineTunedName } from '../models/names.ts'
 import type { JobUpdate, NewEvent } from '../store/port.ts'
 import { AT_WORK, transition } from './machine.ts'
 import type { Job, JobProgress } from './port.ts'
@@ -34,7 +35,7 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
       const update = kept(
         job,
         { checkpoints: [...others, { step, loss, path, created_at: at }] },
-        { type: 'checkpoint', data: { step, loss, model: `fine-tuned/${job.name}@step-${step}` } },
+        { type: 'checkpoint', data: { step, loss, model: fineTunedName(job.name, step) } },
       )
       return { ...update, change: { ...update.change, fruitlessAttempts: 0 } }
     }
