@@ -46,8 +46,8 @@ class Platform:
 def setup(*, measure: bool = False) -> Platform:
     """Chooses and configures. `measure` adds a GFLOP/s figure, which takes 0.1 to 0.3 s."""
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
-    device, backend, memory = _cpu() if on_cpu else _gpu()
-    mx.set_cache_limit(int(memory * _CACHE_SHARE_OF_MEMORY))
+    device, backend = ("cpu", blas.preload()) if on_cpu else _gpu()
+    mx.set_cache_limit(int(memory_bytes() * _CACHE_SHARE_OF_MEMORY))
     if on_cpu:
         # mlx-lm compiles its samplers; on a CPU that needs a C++ compiler, writes to the shared temporary folder
         # and gains nothing.
@@ -60,15 +60,16 @@ def setup(*, measure: bool = False) -> Platform:
     return Platform(device, backend, dtype, gflops, version("mlx"), version("mlx-lm"))
 
 
-def _cpu() -> tuple[str, str, int]:
-    return "cpu", blas.preload(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _gpu() -> tuple[str, str]:
+    name = mx.device_info(mx.default_device()).get("device_name", "unknown")
+    return (f"metal: {name}", "Metal") if mx.metal.is_available() else (f"cuda: {name}", "CUDA")
 
 
-def _gpu() -> tuple[str, str, int]:
+def memory_bytes() -> int:
+    """What models may fill: the GPU's memory (on Apple, the part that may stay wired), or the machine's."""
     info = mx.device_info(mx.default_device())
-    kind = "metal" if mx.metal.is_available() else "cuda"
-    memory = info.get("memory_size") or info.get("total_memory") or 8 << 30
-    return f"{kind}: {info.get('device_name', 'unknown')}", {"metal": "Metal", "cuda": "CUDA"}[kind], int(memory)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(info.get("max_recommended_working_set_size") or info.get("total_memory") or machine)
 
 
 def _matmul_gflops(dtype: mx.Dtype) -> float:

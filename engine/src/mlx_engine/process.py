@@ -30,6 +30,7 @@ from typing import NoReturn, TypeVar
 
 from mlx_engine import platform
 from mlx_engine.protocol import (
+    FRAME_FD,
     Alive,
     Channel,
     Command,
@@ -78,6 +79,10 @@ class Engine:
 def run(main: Callable[[Engine], None], *, measure: bool = False) -> NoReturn:
     """Runs `main` and exits: 0 when it returns, 1 after an Error frame when it raises. `measure`: see platform."""
     _end_with_parent()
+    try:
+        os.fstat(FRAME_FD)
+    except OSError:
+        sys.exit(f"frames go to file descriptor {FRAME_FD}, which is not open: to try by hand, add {FRAME_FD}>&1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the server's to handle
     faulthandler.enable()
     channel = Channel()

@@ -1,0 +1,124 @@
+"""Low-rank adapters over a base that stays loaded: each one is a set of mlx-lm's LoRA modules around the base's own
+layers, put in place and taken out in milliseconds. Without one, the model is the base itself, module for module.
+
+Format: mlx-lm's (adapter_config.json, adapters.safetensors), see mlx_lm/tuner/utils.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+from mlx_lm.tuner.dora import DoRAEmbedding, DoRALinear
+from mlx_lm.tuner.lora import LoRAEmbedding, LoRALinear, LoRASwitchLinear
+
+from mlx_engine.folder import check_safetensors, invalid, read_json
+
+_FILES = ("adapter_config.json", "adapters.safetensors")
+_KEPT = 16  # adapters, a few megabytes each
+_PARAMETER = re.compile(r"(?P<module>.+)\.(?P<leaf>lora_a|lora_b|m)")
+_Modules = list[tuple[str, nn.Module]]
+
+
+class Adapters:
+    """The adapters of one base. Not for several threads."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._base = dict(model.named_modules())
+        self._cache: OrderedDict[tuple[Any, ...], _Modules] = OrderedDict()
+        self._active: _Modules = []
+
+    def use(self, path: str | None) -> None:
+        """Puts the adapter of that folder in place; None: the base alone. EngineError('invalid_model') naming the
+        folder when it is no adapter of this base; what was in place before is then gone."""
+        self._put([(name, self._base[name]) for name, _ in self._active])
+        self._active = []
+        if path is not None:
+            modules = self._modules(Path(path))
+            self._put(modules)
+            self._active = modules
+
+    def _put(self, modules: _Modules) -> None:
+        if modules:
+            self._model.update_modules(tree_unflatten(modules))
+
+    def _modules(self, path: Path) -> _Modules:
+        key = (path, *map(_signature, (path / name for name in _FILES)))
+        if key not in self._cache:
+            self._cache[key] = _load(path, self._base)
+            while len(self._cache) > _KEPT:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    """Changes when the file is replaced or written. EngineError when it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        raise invalid(path.parent, f"no adapter: {path.name} is missing") from None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _load(path: Path, base: dict[str, nn.Module]) -> _Modules:
+    config = read_json(path / "adapter_config.json")
+    kind = config.get("fine_tune_type", "lora")
+    if kind not in ("lora", "dora"):
+        raise invalid(path, f"fine_tune_type {kind!r} is no adapter: name the folder as the model instead")
+    scale = (config.get("lora_parameters") or {}).get("scale")
+    if not isinstance(scale, int | float):
+        raise invalid(path, "adapter_config.json has no lora_parameters.scale")
+    check_safetensors(path / "adapters.safetensors")
+    parts: dict[str, dict[str, mx.array]] = {}
+    for name, array in mx.load(str(path / "adapters.safetensors")).items():
+        match = _PARAMETER.fullmatch(name)
+        if match is None or match["module"] not in base:
+            raise invalid(path, f"does not fit this base model: it has no place for {name}")
+        parts.setdefault(match["module"], {})[match["leaf"]] = array
+    if not parts:
+        raise invalid(path, "the adapter has no weights")
+    modules = [(name, _wrap(path, name, base[name], part, kind, float(scale))) for name, part in parts.items()]
+    mx.eval([module.parameters() for _, module in modules])
+    return modules
+
+
+def _wrap(path: Path, name: str, layer: nn.Module, part: dict[str, mx.array], kind: str, scale: float) -> nn.Module:
+    if (wrapper := _wrapper(layer, kind)) is None:
+        raise invalid(path, f"does not fit this base model: {name} is a {type(layer).__name__}")
+    needed = {"lora_a", "lora_b"} | ({"m"} if kind == "dora" else set())
+    if set(part) != needed:
+        raise invalid(path, f"{name} has {', '.join(sorted(part))} where {', '.join(sorted(needed))} are needed")
+    rank = part["lora_b"].shape[-1 if wrapper is LoRASwitchLinear else 0] if part["lora_b"].ndim else 0
+    wrapped = wrapper.from_base(layer, r=max(rank, 1), dropout=0.0, scale=scale)
+    for leaf, array in part.items():
+        if array.shape != wrapped[leaf].shape:
+            shapes = f"{leaf} has shape {tuple(array.shape)}, {tuple(wrapped[leaf].shape)} is needed"
+            raise invalid(path, f"does not fit this base model: {name}.{shapes}")
+        # In the activations' type: in float32 it would lift those of a half-precision base to it.
+        wrapped[leaf] = array.astype(_activation_type(layer))
+    wrapped.eval()
+    return wrapped
+
+
+def _wrapper(layer: nn.Module, kind: str) -> type | None:
+    match layer:
+        case nn.Linear() | nn.QuantizedLinear():
+            return DoRALinear if kind == "dora" else LoRALinear
+        case nn.Embedding() | nn.QuantizedEmbedding():
+            return DoRAEmbedding if kind == "dora" else LoRAEmbedding
+        case SwitchLinear() | QuantizedSwitchLinear():
+            return None if kind == "dora" else LoRASwitchLinear
+    return None
+
+
+def _activation_type(layer: nn.Module) -> mx.Dtype:
+    floating = [a.dtype for _, a in tree_flatten(layer.parameters()) if mx.issubdtype(a.dtype, mx.floating)]
+    return floating[0] if floating else mx.float32

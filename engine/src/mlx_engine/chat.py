@@ -1,0 +1,82 @@
+"""Messages or plain text → prompt tokens, and the tokens that end an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jinja2
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+from mlx_engine.deadline import DeadlineExceeded, deadline
+from mlx_engine.process import one_line
+from mlx_engine.prompts import alpaca_text, conversation_text
+from mlx_engine.protocol import ChatMessage, EngineError
+
+_TEMPLATE_SECONDS = 2.0
+_SENTINEL = "\u2042"  # stands for an answer
+# A template is code: whatever it does wrong, short of exhausting memory.
+_TEMPLATE_ERRORS = (
+    jinja2.TemplateError,
+    DeadlineExceeded,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
+def chat_tokens(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> list[int]:
+    """Through the model's chat template, up to where the assistant speaks. Base models get the text that they were
+    trained on (prompts.py): Stanford's for one instruction, a plain conversation otherwise.
+
+    EngineError('invalid_parameters') when the template refuses the messages.
+    """
+    if not messages:
+        raise EngineError("invalid_parameters", "messages is empty")
+    if not tokenizer.has_chat_template:
+        return text_tokens(tokenizer, _plain(tokenizer, messages))
+    try:
+        return tokenizer.encode(_render(tokenizer, messages, prompt=True), add_special_tokens=False)
+    except _TEMPLATE_ERRORS as error:
+        reason = one_line(error)
+        raise EngineError(
+            "invalid_parameters", f"the model's chat template refuses these messages: {reason}"
+        ) from error
+
+
+def text_tokens(tokenizer: TokenizerWrapper, text: str) -> list[int]:
+    """Plain text, after BOS where the tokenizer puts one."""
+    return tokenizer.encode(text)
+
+
+def end_tokens(tokenizer: TokenizerWrapper) -> set[int]:
+    """The model's EOS tokens, and the special token with which its template closes an assistant turn."""
+    ends = set(tokenizer.eos_token_ids)
+    if tokenizer.has_chat_template:
+        talk = [ChatMessage(role="user", content="?"), ChatMessage(role="assistant", content=_SENTINEL)]
+        try:
+            after = _render(tokenizer, talk, prompt=False).rpartition(_SENTINEL)[2].lstrip()
+        except _TEMPLATE_ERRORS:
+            return ends
+        added = tokenizer.added_tokens_decoder.items()
+        ends |= {number for number, token in added if token.special and after.startswith(token.content)}
+    return ends
+
+
+def _render(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage], *, prompt: bool) -> str:
+    with deadline(_TEMPLATE_SECONDS, "the template"):
+        return tokenizer.apply_chat_template(
+            [{"role": m.role, "content": m.content} for m in messages],
+            tokenize=False,
+            add_generation_prompt=prompt,
+        )
+
+
+def _plain(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> str:
+    system = "\n\n".join(m.content for m in messages if m.role == "system")
+    rest = [m for m in messages if m.role != "system"]
+    if [m.role for m in rest] == ["user"]:
+        return alpaca_text(rest[0].content, system=system)
+    return conversation_text(messages, tokenizer.eos_token or "", add_generation_prompt=True)
