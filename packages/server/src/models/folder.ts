@@ -16,7 +16,8 @@ export class UnusableModel extends Error {}
 
 const INDEX = 'model.safetensors.index.json'
 const TOKENIZER = /^(tokenizer\.json|tokenizer\.model|vocab\.json|.+\.tiktoken)$/
-const MAX_JSON = 32 * 1024 * 1024
+/** Above every tokenizer.json and index that there is; config.json takes a few kB. */
+export const MAX_JSON = 32 * 1024 * 1024
 /** The format's own limit of a header: https://github.com/huggingface/safetensors#format */
 const MAX_HEADER = 100_000_000
 

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HubApiError, listFiles, modelInfo } from '@huggingface/hub'
 import { ServiceError } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
+import { MAX_JSON, UnusableModel } from './folder.ts'
 
 export interface HubFile {
   name: string
@@ -77,14 +78,19 @@ export class Hub {
     })
   }
 
-  /** A small JSON file. Reading it also shows whether a gated repository may be read. Throws HubProblem. */
+  /** A small JSON file. Reading it also shows whether a gated repository may be read.
+   *  Throws HubProblem, UnusableModel. */
   async json(repo: string, commit: string, name: string, signal?: AbortSignal): Promise<Record<string, unknown>> {
     return await this.#metadata(repo, signal, async (fetch) => {
       const response = await fetch(this.#url(repo, commit, name))
       if (!response.ok) throw this.#refused(response.status, repo, response.headers)
-      const json: unknown = JSON.parse(await response.text())
-      if (!json || typeof json !== 'object') throw new HubProblem('missing', `its ${name} is not a JSON object`)
-      return json as Record<string, unknown>
+      try {
+        const json: unknown = JSON.parse(await textOf(response))
+        if (json && typeof json === 'object' && !Array.isArray(json)) return json as Record<string, unknown>
+      } catch (error) {
+        if (!(error instanceof SyntaxError)) throw error
+      }
+      throw new UnusableModel(`has a ${name} that is not a JSON object`)
     })
   }
 
@@ -175,7 +181,7 @@ export class Hub {
         return await work(progressed)
       } catch (error) {
         signal?.throwIfAborted()
-        if (error instanceof ServiceError) throw error
+        if (error instanceof ServiceError || error instanceof UnusableModel) throw error
         const problem = this.#problem(error)
         if (problem.kind !== 'unreachable' || ++failures >= attempts) throw problem
         await sleep(this.#retryMs * 2 ** (failures - 1) * (0.75 + Math.random() / 2), undefined, { signal })
@@ -207,4 +213,16 @@ export class Hub {
     if (status === 404) return new HubProblem('missing', `${this.endpoint} has no such repository, revision or file`)
     return new HubProblem('unreachable', `${this.endpoint} answered with status ${status}`)
   }
+}
+
+/** Anyone can put a file of any size into a repository of theirs. */
+async function textOf(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.byteLength
+    if (bytes > MAX_JSON) throw new UnusableModel(`has a JSON file of more than ${MAX_JSON / 2 ** 20} MiB`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
 }

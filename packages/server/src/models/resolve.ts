@@ -161,7 +161,7 @@ const isFile = (path: string): Promise<boolean> =>
   )
 
 const sentence = (name: string, tried: string[]): string =>
-  `There is no model ${show(name)}. Looked, in this order, at ${tried.join(', ')}`
+  `The model ${show(name)} was not found. Looked, in this order, at ${tried.join(', ')}`
 
 const notFound = (name: string, tried: string[], last: string): ServiceError =>
   new ServiceError(

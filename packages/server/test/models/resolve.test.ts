@@ -249,6 +249,11 @@ describe('resolve at the hub', () => {
       code: 'invalid_parameters',
       message: expect.stringContaining('pytorch_model.bin'),
     })
+    for (const config of ['[', '[]', Buffer.alloc(33 * 2 ** 20, ' ')])
+      await expect(ask('org/m', { files: { ...files, 'config.json': config } })).rejects.toMatchObject({
+        code: 'invalid_parameters',
+        message: expect.stringMatching(/config\.json that is not a JSON object|more than 32 MiB/),
+      })
     await expect(ask('org/m', { files: { 'm.gguf': 'GGUF' } })).rejects.toMatchObject({
       message: expect.stringContaining('GGUF'),
     })
