@@ -1,0 +1,70 @@
+"""Which rows go together, in which order, and how they become arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlx_engine.data import Example
+
+# Rows are sorted by length inside mega-batches of this many batches: enough that a batch's rows are of nearly equal
+# length, few enough that the epochs differ.
+_MEGA = 50
+
+
+@dataclass(frozen=True)
+class Batch:
+    """R supervised positions in B rows padded to the longest, T. The model sees a row without its last token."""
+
+    inputs: np.ndarray  # (B, T) int32
+    positions: np.ndarray  # (R,) int32 into the flattened (B·T) outputs
+    targets: np.ndarray  # (R,) int32: the token after each position
+    rows: int
+    tokens: int  # without padding
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, *, shuffle: bool, seed: int, epoch: int) -> list[np.ndarray]:
+    """Row indices of each batch of an epoch (from 0); every row once, the last batch may be smaller.
+
+    Shuffled: batches of similar lengths in random order, a function of `seed` and `epoch` alone. Otherwise file order.
+    """
+    if not shuffle:
+        return _cut(np.arange(len(lengths)), batch_size)
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths))
+    sizes = np.asarray(lengths)
+    batches = []
+    for mega in _cut(order, batch_size * _MEGA):
+        batches += _cut(mega[np.argsort(-sizes[mega], kind="stable")], batch_size)
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def evaluation_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
+    """All rows, longest first, so that a lack of memory shows at once."""
+    return _cut(np.argsort(-np.asarray(lengths), kind="stable"), batch_size)
+
+
+def collate(examples: Sequence[Example], pad: int) -> Batch:
+    """Pads on the right. A row's last token is only a target, so T is one less than the longest row's length."""
+    width = max(len(example.tokens) for example in examples) - 1
+    inputs = np.full((len(examples), width), pad, dtype=np.int32)
+    positions = []
+    targets = []
+    for i, example in enumerate(examples):
+        inputs[i, : len(example.tokens) - 1] = example.tokens[:-1]
+        at = np.flatnonzero(example.supervised)
+        positions.append(i * width + at - 1)
+        targets.append(example.tokens[at])
+    return Batch(
+        inputs,
+        np.concatenate(positions).astype(np.int32),
+        np.concatenate(targets),
+        rows=len(examples),
+        tokens=sum(len(example.tokens) for example in examples),
+    )
+
+
+def _cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
+    return [indices[i : i + size] for i in range(0, len(indices), size)]

@@ -1,0 +1,145 @@
+"""Checkpoints: everything that a run needs to go on as if it had never been interrupted, bit for bit.
+
+    output_dir/checkpoints/step-00000200/
+        adapters.safetensors, adapter_config.json    or a whole model folder, for full fine-tuning
+        optimizer.safetensors
+        state.json                                   Manifest; its hashes cover every other file
+
+A checkpoint is written to a temporary folder, fsynced, renamed and the rename fsynced, so that a folder with the final
+name is complete; a damaged one is told by its hashes and passed over. Random numbers need no state: order and dropout
+are functions of the seed and the position in the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+
+from mlx_engine.tensors import sync_folder, write_bytes, write_safetensors
+
+FORMAT = 1
+KEPT = 2
+MANIFEST = "state.json"
+OPTIMIZER = "optimizer.safetensors"
+_NAME = re.compile(r"step-(\d{8,})")
+
+
+class Progress(msgspec.Struct):
+    """How far a run is. `epoch` and `batch` follow from `step`; they are kept to be checked."""
+
+    step: int = 0  # optimiser steps done, skipped ones included
+    processed_samples: int = 0
+    loss: float | None = None  # of the last step that had one
+    non_finite: int = 0  # skipped steps in a row, up to now
+    evaluated_step: int = -1  # of the last evaluation
+
+
+class FileFacts(msgspec.Struct):
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    format: int = FORMAT
+    progress: Progress
+    date: str  # what templates that show a date were given
+    config: dict[str, Any]  # all that decides the numbers: parameters, data, base model
+    versions: dict[str, str]  # of the libraries; bit identity is promised for equal ones only
+    files: dict[str, FileFacts] = {}
+
+
+class Damaged(Exception):
+    """A checkpoint that is not what was written; says why."""
+
+
+def save(
+    root: Path, manifest: Manifest, tensors: Mapping[str, Mapping[str, mx.array]], files: Mapping[str, bytes]
+) -> Path:
+    """Writes checkpoints/step-N under `root` from evaluated arrays and other files by name, then prunes to the newest.
+
+    Returns its folder. OSError when the disk is full, with nothing left of it and the older ones intact.
+    """
+    folder = root / f"step-{manifest.progress.step:08d}"
+    temporary = root / f".{folder.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        facts = {name: write_safetensors(temporary / name, arrays) for name, arrays in tensors.items()}
+        facts |= {name: write_bytes(temporary / name, data) for name, data in files.items()}
+        manifest.files = {
+            name: FileFacts(bytes=(temporary / name).stat().st_size, sha256=sha256) for name, sha256 in facts.items()
+        }
+        write_bytes(temporary / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        sync_folder(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(root)
+    for old in steps(root)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def steps(root: Path) -> list[Path]:
+    """Checkpoint folders under `root`, newest first, good or not."""
+    found = [path for path in root.glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest, once every file is what it says. Raises Damaged."""
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Damaged(f"{MANIFEST}: {error}") from error
+    if manifest.format != FORMAT:
+        raise Damaged(f"its format is {manifest.format}, this engine reads {FORMAT}")
+    if manifest.progress.step != step_of(folder):
+        raise Damaged(f"{MANIFEST} is of step {manifest.progress.step}")
+    for name, facts in manifest.files.items():
+        try:
+            with open(folder / name, "rb") as file:
+                if os.fstat(file.fileno()).st_size != facts.bytes:
+                    raise Damaged(f"{name} is not {facts.bytes} bytes long")
+                if hashlib.file_digest(file, "sha256").hexdigest() != facts.sha256:
+                    raise Damaged(f"{name} has changed since it was written")
+        except OSError as error:
+            raise Damaged(f"{name}: {error.strerror}") from error
+    return manifest
+
+
+def publish(folder: Path, output: Path) -> None:
+    """Puts a checkpoint's model files into `output`, each by rename: the run's result. Large files are hard links."""
+    for source in sorted(folder.iterdir()):
+        if source.name in (MANIFEST, OPTIMIZER):
+            continue
+        temporary = output / f".{source.name}.tmp"
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, output / source.name)
+    sync_folder(output)
+
+
+def clear(root: Path) -> None:
+    """Removes the checkpoints of an earlier run and what an interrupted write left."""
+    for folder in [*steps(root), *root.glob(".step-*.tmp")]:
+        shutil.rmtree(folder, ignore_errors=True)

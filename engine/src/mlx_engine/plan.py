@@ -1,0 +1,55 @@
+"""How many steps a run has, and which batches each of them takes. A function of data, parameters and seed alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mlx_engine.batches import epoch_batches
+from mlx_engine.data import Dataset
+from mlx_engine.protocol import Train
+
+
+@dataclass(frozen=True)
+class Place:
+    epoch: int  # from 0
+    batch: int  # micro-batches of the epoch done
+
+
+class Plan:
+    def __init__(self, command: Train, data: Dataset) -> None:
+        self._command = command
+        self._lengths = [len(example.tokens) for example in data.examples]
+        self._accumulation = command.gradient_accumulation_steps
+        batches = math.ceil(len(self._lengths) / command.dataset.batch_size)
+        self.steps_per_epoch = math.ceil(batches / self._accumulation)  # the last step of an epoch may be smaller
+        steps = command.epochs * self.steps_per_epoch
+        self.total_steps = steps if command.max_steps is None else min(steps, command.max_steps)
+        self.tokens_per_step = data.tokens / self.steps_per_epoch
+        self._batches = lru_cache(maxsize=1)(self._epoch)
+
+    def place(self, step: int) -> Place:
+        """Where a run is after `step` steps."""
+        epoch, at = divmod(step, self.steps_per_epoch)
+        return Place(epoch, at * self._accumulation)
+
+    def micro_batches(self, step: int) -> list[np.ndarray]:
+        """Row indices of the batches whose gradients make up step number `step`, from 0."""
+        place = self.place(step)
+        return self._batches(place.epoch)[place.batch : place.batch + self._accumulation]
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch, or the run, is over after `step` steps."""
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
+
+    def evaluations_left(self, step: int) -> int:
+        return math.ceil(self.total_steps / self.steps_per_epoch) - step // self.steps_per_epoch
+
+    def _epoch(self, epoch: int) -> list[np.ndarray]:
+        dataset = self._command.dataset
+        return epoch_batches(
+            self._lengths, dataset.batch_size, shuffle=dataset.shuffle, seed=self._command.seed, epoch=epoch
+        )

@@ -1,0 +1,147 @@
+"""A run's state, from its first step or from a checkpoint, and how it is saved."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+
+from mlx_engine import checkpoint
+from mlx_engine.checkpoint import Damaged, Manifest, Progress
+from mlx_engine.method import Subject, base_fingerprint, template_sha256
+from mlx_engine.optimizer import make_optimizer, restore, state_arrays
+from mlx_engine.process import Engine
+from mlx_engine.protocol import Checkpoint, EngineError, Train
+
+# Parameters that may change between an interrupted run and its continuation: none of them changes a number.
+_FREE = {
+    "type",
+    "job_id",
+    "attempt",
+    "experiment_name",
+    "model_path",
+    "model_name",
+    "output_dir",
+    "resume",
+    "save_steps",
+}
+
+
+class Run:
+    """Model, optimiser and progress of a run. Not thread-safe: Control's lock guards `update` and `save`.
+
+    With `resume` it starts at the newest good checkpoint in output_dir, if there is one. EngineError when that was
+    written with other parameters, data or base.
+    """
+
+    def __init__(self, command: Train, engine: Engine, subject: Subject) -> None:
+        self.subject = subject
+        self.progress = Progress()
+        self.date = datetime.date.today()
+        self.save_seconds = 0.0  # that the last checkpoint took
+        self._engine = engine
+        self._output = Path(command.output_dir)
+        self._checkpoints = self._output / "checkpoints"
+        self._config = _decisive(command, subject)
+        self._saved: Path | None = None
+        self._optimizer = make_optimizer(command.weight_decay)
+        self._optimizer.init(subject.model.trainable_parameters())
+        self._output.mkdir(parents=True, exist_ok=True)
+        if command.resume:
+            self._resume()
+        if self._saved is None:
+            checkpoint.clear(self._checkpoints)
+        mx.eval(subject.model.parameters(), self._optimizer.state)
+        self._hold()
+
+    def update(self, gradients: Any, rate: float) -> None:
+        """One optimiser step; evaluated when it returns."""
+        self._arrays = {}  # lets MLX reuse the old arrays' memory for the new ones
+        self._optimizer.learning_rate = rate
+        self._optimizer.update(self.subject.model, gradients)
+        mx.eval(self.subject.model.trainable_parameters(), self._optimizer.state)
+        self._hold()
+
+    def _hold(self) -> None:
+        """Keeps the evaluated arrays to be saved: the model itself holds tracers while a gradient is being built."""
+        self._arrays = {
+            self.subject.weights_name: self.subject.weights(),
+            checkpoint.OPTIMIZER: state_arrays(self._optimizer),
+        }
+
+    def save(self) -> None:
+        """A checkpoint of the last step and its frame, unless there is one already. Does no MLX work."""
+        step = self.progress.step
+        if self._saved is not None and checkpoint.step_of(self._saved) == step:
+            return
+        started = time.monotonic()
+        manifest = Manifest(
+            progress=self.progress, date=self.date.isoformat(), config=self._config, versions=_versions()
+        )
+        self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files)
+        self.save_seconds = time.monotonic() - started
+        self._engine.channel.send(Checkpoint(step=step, path=str(self._saved), loss=self.progress.loss))
+
+    def publish(self) -> None:
+        """A checkpoint of the last step, and its model as the run's result in output_dir."""
+        self.save()
+        checkpoint.publish(self._saved, self._output)
+
+    def _resume(self) -> None:
+        for folder in checkpoint.steps(self._checkpoints):
+            try:
+                manifest = checkpoint.verify(folder)
+            except Damaged as error:
+                self._engine.warn("checkpoint_damaged", f"{folder.name} was passed over: {error}")
+                continue
+            self._compare(folder, manifest)
+            weights = mx.load(str(folder / self.subject.weights_name))
+            self.subject.model.load_weights(list(weights.items()), strict=False)
+            restore(self._optimizer, mx.load(str(folder / checkpoint.OPTIMIZER)))
+            self.progress = manifest.progress
+            self.date = datetime.date.fromisoformat(manifest.date)
+            self._saved = folder
+            return
+
+    def _compare(self, folder: Path, manifest: Manifest) -> None:
+        then, now = manifest.config, msgspec.json.decode(msgspec.json.encode(self._config))
+        changed = [
+            f"{key} was {then.get(key)}, is {now.get(key)}" for key in then | now if then.get(key) != now.get(key)
+        ]
+        if changed:
+            raise EngineError(
+                "invalid_parameters",
+                f"{folder.name} in {self._checkpoints} belongs to a run with other parameters ({'; '.join(changed)}); "
+                "start with the same ones, or without resume",
+            )
+        if manifest.versions != _versions():
+            then, now = manifest.versions, _versions()
+            changed = ", ".join(f"{name} {then.get(name)} → {now[name]}" for name in now if then.get(name) != now[name])
+            self._engine.warn(
+                "versions_changed", f"continued with other libraries ({changed}): results can differ in the last bits"
+            )
+
+
+def _decisive(command: Train, subject: Subject) -> dict[str, Any]:
+    """All that decides the run's numbers, flat."""
+    values = {key: value for key, value in msgspec.to_builtins(command).items() if key not in _FREE}
+    dataset = values.pop("dataset")
+    lora = values.pop("lora") or {}
+    return (
+        values
+        | {f"lora.{key}": value for key, value in lora.items()}
+        | {f"dataset.{key}": dataset[key] for key in ("sha256", "batch_size", "max_seq_length", "shuffle")}
+        | {
+            "base model": base_fingerprint(command.model_path),
+            "chat template": template_sha256(subject.loaded.tokenizer),
+        }
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("mlx", "mlx-lm", "numpy", "transformers", "tokenizers")}
