@@ -89,6 +89,14 @@ describe('downloads from a hub', () => {
     expect(hub.stored.map(({ authorization }) => authorization)).toEqual([undefined])
   })
 
+  it('sends the token to no other host that the hub names', async () => {
+    hub.repositories.set('acme/tiny', { files: modelFiles(10), pagesElsewhere: true })
+    world = await createWorld({ hub: hub.url, token: TOKEN })
+    await world.models.ensure(REF, {})
+    expect(hub.stored.filter(({ path }) => path.includes('/tree/')).length).toBeGreaterThan(0)
+    expect(hub.stored.map(({ authorization }) => authorization).filter(Boolean)).toEqual([])
+  })
+
   it('goes on where a connection broke', async () => {
     hub.faults.push(
       { kind: 'break', after: 300_000 },

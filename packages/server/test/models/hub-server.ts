@@ -11,6 +11,8 @@ export interface Repository {
   access?: 'public' | 'gated' | 'private'
   /** Sizes that the tree tells instead of the true ones. */
   sizes?: Record<string, number>
+  /** Whether the Link header to further pages names another host, as a mirror's may. */
+  pagesElsewhere?: boolean
 }
 
 /** What the storage host does to the next request for bytes, once each. */
@@ -132,7 +134,10 @@ export class HubServer {
     })
     const next = cursor + 3
     if (next < entries.length)
-      response.setHeader('link', `<${this.url}/api/models/${repo}/tree/${commit}?cursor=${next}>; rel="next"`)
+      response.setHeader(
+        'link',
+        `<${found.pagesElsewhere ? urlOf(this.#storage) : this.url}/api/models/${repo}/tree/${commit}?cursor=${next}>; rel="next"`,
+      )
     return json(response, entries.slice(cursor, next))
   }
 
@@ -140,6 +145,7 @@ export class HubServer {
     this.stored.push(record(request))
     if (request.headers.authorization)
       return refuse(response, 400, 'InvalidArgument', 'Only one auth mechanism allowed')
+    if (request.url?.startsWith('/api/')) return this.#answer(request, response)
     const [, org, name, file = ''] = (request.url ?? '').split('/')
     let bytes = Buffer.from(this.repositories.get(`${org}/${name}`)?.files[file] ?? '')
     const fault = this.faults.shift()
