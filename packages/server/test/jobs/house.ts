@@ -30,6 +30,8 @@ export interface House {
   events: EventLog
   engine: Engine
   runner: Runner
+  /** Of every training process so far. */
+  pids: number[]
   submit(name?: string, model?: ModelRef, overwrite?: boolean): Promise<Job>
   /** Follows the job's events until it is in one of the states. */
   reaches(name: string, ...states: JobState[]): Promise<Job>
@@ -54,7 +56,16 @@ export async function openHouse(
   const models = createModels({ config, engine, paths: createClientPaths(fake.folder) })
   const jobs = createJobService(store, notifier)
   const events = createEventLog(store, notifier)
-  const runner = createRunner({ store, engine, models, notifier, log, maxConcurrentJobs: 1, ...options })
+  const pids: number[] = []
+  const watched: Engine = {
+    ...engine,
+    train(command, onFrame) {
+      const process = engine.train(command, onFrame)
+      pids.push(process.pid)
+      return process
+    },
+  }
+  const runner = createRunner({ store, engine: watched, models, notifier, log, maxConcurrentJobs: 1, ...options })
   const folder = tinyFolder(join(fake.folder, 'tiny'))
   return {
     fake,
@@ -64,6 +75,7 @@ export async function openHouse(
     events,
     engine,
     runner,
+    pids,
     submit(name = 'a', model = { kind: 'folder', name: 'tiny', path: folder }, overwrite = false) {
       const job = newJob(name, join(fake.folder, 'outputs', name), overwrite)
       return jobs.submit({ ...job, plan: { ...job.plan, model } })
