@@ -8,7 +8,7 @@ import type { Datasets } from './datasets/port.ts'
 import type { Engine } from './engine/port.ts'
 import type { EventLog } from './events/port.ts'
 import type { ClientPaths } from './files/port.ts'
-import { BODY_LIMIT, clientError, notFound, sendError } from './http/errors.ts'
+import { BODY_LIMIT, clientError, notFound, refuseOddities, sendError } from './http/errors.ts'
 import { generate } from './http/generate.ts'
 import { addGuards } from './http/guards.ts'
 import { health } from './http/health.ts'
@@ -66,6 +66,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   app.setSerializerCompiler(() => (answer) => JSON.stringify(answer))
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply))
   app.setNotFoundHandler(notFound)
+  refuseOddities(app)
   acceptJsonOnly(app)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)

@@ -38,6 +38,7 @@ export function toServiceError(error: unknown): ServiceError {
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const told = toServiceError(error)
   if (told.status >= 500) request.log.error({ err: told.cause ?? told, code: told.code }, told.message)
+  reply.header('x-request-id', request.id)
   if (told.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="mlx-distributed-training"')
   if (told.retryAfter !== undefined) reply.header('retry-after', Math.ceil(told.retryAfter))
   return reply
@@ -98,13 +99,23 @@ export function clientError(this: FastifyInstance, error: ConnectionError, socke
   writeRaw(socket, told)
 }
 
+/** What Node would answer without a body, or hang up on. */
+export function refuseOddities(app: FastifyInstance): void {
+  app.server.on('checkExpectation', ({ headers, socket }) =>
+    writeRaw(socket, new ServiceError('invalid_parameters', `Expect: ${headers.expect} can't be met`)),
+  )
+  app.server.on('connect', (_request, socket: Socket) =>
+    writeRaw(socket, new ServiceError('method_not_allowed', 'This is no proxy: CONNECT is not supported')),
+  )
+}
+
 const REASONS: Record<number, string> = {
   400: 'Bad Request',
   405: 'Method Not Allowed',
   408: 'Request Timeout',
 }
 
-export function writeRaw(socket: Socket, error: ServiceError): void {
+function writeRaw(socket: Socket, error: ServiceError): void {
   const body: ErrorBody = error.toBody()
   const text = JSON.stringify(body)
   socket.end(

@@ -10,6 +10,8 @@ export interface SseTimes {
   stalledMs: number
 }
 
+export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
+
 export const SSE_TIMES: SseTimes = { heartbeatMs: 15_000, stalledMs: 30_000 }
 
 /** What a browser waits before it connects again. */
@@ -33,7 +35,7 @@ export async function sendEvents(
   closing.addEventListener('abort', abort)
   response.writeHead(200, {
     ...(reply.getHeaders() as Record<string, string>),
-    'content-type': 'text/event-stream; charset=utf-8',
+    'content-type': EVENT_STREAM,
     'cache-control': 'no-store',
     'x-accel-buffering': 'no',
   })

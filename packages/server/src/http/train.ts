@@ -5,7 +5,7 @@ import { type StartDeps, startTraining } from '../jobs/start.ts'
 import { statusOf, summaryOf } from '../jobs/status.ts'
 import { cursorOf, startAfter } from './events.ts'
 import type { Handlers } from './routes.ts'
-import { type SseTimes, sendEvents } from './sse.ts'
+import { EVENT_STREAM, type SseTimes, sendEvents } from './sse.ts'
 
 type TrainRoutes =
   | 'trainStart'
@@ -38,6 +38,7 @@ export function train(
     trainEvents: async ({ params, request, reply }) => {
       const cursor = cursorOf(request)
       const job = await find(params.name)
+      if (request.method === 'HEAD') return void reply.type(EVENT_STREAM).send()
       await sendEvents(reply, (signal) => events.follow(job.id, startAfter(job, cursor), signal), closing, sseTimes)
     },
   }

@@ -4,21 +4,43 @@ import ajvFormats from 'ajv-formats'
 import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
 import { closest } from '../files/closest.ts'
 
-const OPTIONS: Options = {
-  allErrors: true,
-  useDefaults: true,
-  removeAdditional: false,
-  verbose: true,
-}
+const OPTIONS: Options = { useDefaults: true, removeAdditional: false, verbose: true }
 const MAX_ERRORS = 20
 const MAX_GIVEN = 100
+/** Values in a body, up to which all of its errors are looked for: half a million wrong ones in 1 MiB took seconds. */
+const MAX_VALUES = 1000
 
 /** Bodies are taken as they are typed; URL parts are text by nature, so they are converted. */
 export function schemaCompiler(): FastifySchemaCompiler<object> {
-  const strict = new Ajv({ ...OPTIONS, coerceTypes: false })
-  const coercing = new Ajv({ ...OPTIONS, coerceTypes: true })
-  for (const ajv of [strict, coercing]) ajvFormats.default(ajv)
-  return ({ schema, httpPart }) => (httpPart === 'body' ? strict : coercing).compile(schema)
+  const [strict, strictAll, coercing, coercingAll] = [false, true].flatMap((coerceTypes) =>
+    [false, true].map((allErrors) => ajvFormats.default(new Ajv({ ...OPTIONS, coerceTypes, allErrors }))),
+  ) as [Ajv, Ajv, Ajv, Ajv]
+  return ({ schema, httpPart }) => {
+    const body = httpPart === 'body'
+    const first = (body ? strict : coercing).compile(schema)
+    const all = (body ? strictAll : coercingAll).compile(schema)
+    const validate: ReturnType<FastifySchemaCompiler<object>> = (data) => {
+      if (first(data)) return true
+      const tell = isSmall(data) ? all : first
+      validate.errors = tell(data) ? null : tell.errors
+      return false
+    }
+    return validate
+  }
+}
+
+function isSmall(data: unknown): boolean {
+  const open = [data]
+  for (let count = 0; open.length > 0; count++) {
+    const value = open.pop()
+    if (count > MAX_VALUES) return false
+    if (value !== null && typeof value === 'object') {
+      const inner = Object.values(value)
+      if (inner.length > MAX_VALUES) return false
+      open.push(...inner)
+    }
+  }
+  return true
 }
 
 /** Turns what ajv found into one entry a field and a sentence that names the first ones. */
@@ -63,7 +85,7 @@ const unescapePointer = (part: string) => part.replaceAll('~1', '/').replaceAll(
 function unknownField(error: ErrorObject): FieldError {
   const name: string = error.params.additionalProperty
   const here = Object.keys(error.parentSchema?.properties ?? {})
-  const guess = closest(name, here) ?? (error.instancePath === '' ? nestedField(name, error.parentSchema) : null)
+  const guess = elsewhere(name, error.parentSchema) ?? closest(name, here)
   const hint = guess ? ` (did you mean ${guess}?)` : ` (known are ${here.join(', ')})`
   return {
     field: fieldOf(error, cut(name)),
@@ -72,11 +94,9 @@ function unknownField(error: ErrorObject): FieldError {
 }
 
 /** `lora_r` at the top level belongs into `lora`. */
-function nestedField(name: string, schema: ErrorObject['parentSchema']): string | null {
-  for (const [outer, inner] of Object.entries<{ properties?: object }>(schema?.properties ?? {})) {
-    const guess = closest(name, Object.keys(inner.properties ?? {}))
-    if (guess) return `${outer}.${guess}`
-  }
+function elsewhere(name: string, schema: ErrorObject['parentSchema']): string | null {
+  for (const [outer, inner] of Object.entries<{ properties?: object }>(schema?.properties ?? {}))
+    if (Object.hasOwn(inner.properties ?? {}, name)) return `${outer}.${name}`
   return null
 }
 

@@ -1,0 +1,81 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { ConfigError, loadConfig, redacted } from '../../src/config.ts'
+
+let folder: string
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mlx-training-config-'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const load = (env: Record<string, string> = {}) => loadConfig(env, folder)
+
+test('defaults', () => {
+  expect(load()).toMatchObject({
+    host: '127.0.0.1',
+    port: 8200,
+    home: join(folder, 'data'),
+    apiKey: null,
+    requireAuth: false,
+    maxConcurrentJobs: 1,
+    roots: { datasets: [folder, homedir()], outputs: [folder, homedir()], models: [folder, homedir()] },
+    providers: { ollama: { baseUrl: 'http://127.0.0.1:11434' } },
+  })
+})
+
+test('relative paths start in the working folder, empty values count as unset', () => {
+  expect(load({ MLX_TRAINING_HOME: 'x/y', PORT: ' ', MLX_TRAINING_DATASET_ROOTS: 'a:/b' })).toMatchObject({
+    home: join(folder, 'x/y'),
+    port: 8200,
+    roots: { datasets: [join(folder, 'a'), '/b'] },
+  })
+})
+
+test.each([
+  [{ PORT: 'http' }, /PORT must be a whole number from 0 to 65535, not "http"/],
+  [{ PORT: '70000' }, /PORT/],
+  [{ MLX_TRAINING_MAX_CONCURRENT_JOBS: '0' }, /MLX_TRAINING_MAX_CONCURRENT_JOBS must be a whole number from 1/],
+  [{ MLX_TRAINING_REQUIRE_AUTH: 'maybe' }, /MLX_TRAINING_REQUIRE_AUTH must be true or false, not "maybe"/],
+  [{ LOG_LEVEL: 'loud' }, /LOG_LEVEL must be one of fatal/],
+  [{ OPENAI_BASE_URL: 'ftp://x' }, /OPENAI_BASE_URL must be an http\(s\) URL/],
+])('%j is refused by name', (env, message) => {
+  expect(() => load(env as Record<string, string>)).toThrow(ConfigError)
+  expect(() => load(env as Record<string, string>)).toThrow(message)
+})
+
+test('the result can not be changed, and shows no secrets', () => {
+  const config = load({ MLX_TRAINING_API_KEY: 'very secret', HF_TOKEN: 'hf_secret', OPENAI_API_KEY: 'sk-secret' })
+  expect(() => Object.assign(config.roots.datasets, { 0: '/' })).toThrow(TypeError)
+  expect(JSON.stringify(redacted(config))).not.toContain('secret')
+  expect(redacted(config).apiKey).toBe('[set]')
+})
+
+describe('mlx-training.env', () => {
+  const withFile = (content: string, env: Record<string, string> = {}) => {
+    const file = join(folder, 'mlx-training.env')
+    writeFileSync(file, content)
+    try {
+      return load(env)
+    } finally {
+      rmSync(file)
+    }
+  }
+
+  test('has the same names; the environment wins', () => {
+    const content = '# ours\nPORT=9000\nMLX_TRAINING_HOME="my data"\nOPENAI_API_KEY=sk-file\n'
+    expect(withFile(content, { PORT: '9001' })).toMatchObject({
+      port: 9001,
+      home: join(folder, 'my data'),
+      providers: { openai: { apiKey: 'sk-file' } },
+    })
+  })
+
+  test('a name that there is not, and a value that may not be', () => {
+    expect(() => withFile('MLX_TRAINING_HOEM=x')).toThrow(
+      /mlx-training\.env: there is no setting MLX_TRAINING_HOEM; .*MLX_TRAINING_HOME/,
+    )
+    expect(() => withFile('PORT=x')).toThrow(/PORT must be/)
+  })
+})

@@ -1,0 +1,201 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ROUTES, type RouteName } from '@mlx-training/contract'
+import fc from 'fast-check'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { alpacaRows, createService, putModel, type Service } from './service.ts'
+
+// Bodies near to what is right, and far from it: whatever is sent, the answer is no fault of ours and has its shape.
+let service: Service
+beforeAll(async () => {
+  service = await createService({ engine: 'echo' })
+  await service.engine.ready()
+  await putModel(join(service.folder, 'tiny'))
+  await writeFile(join(service.folder, 'data.json'), JSON.stringify(alpacaRows(3)))
+})
+afterAll(() => service.close())
+
+const anything = fc.jsonValue({ maxDepth: 4 })
+const strange = fc.oneof(
+  anything,
+  fc.string({ unit: 'binary' }),
+  fc.constantFrom(
+    '../../../etc/passwd',
+    '/proc/self/environ',
+    '\0',
+    '%00',
+    '\ud800',
+    'a'.repeat(5000),
+    '',
+    ' ',
+    '$ref',
+  ),
+  fc.constantFrom(-1, 0, 1e308, Number.MAX_SAFE_INTEGER + 2, 5e-324, 0.1),
+)
+
+/** Objects with the schema's own field names, and values that may be right. */
+function near(schema: object): fc.Arbitrary<unknown> {
+  const {
+    properties,
+    type,
+    enum: values,
+    items,
+    minimum,
+  } = schema as {
+    properties?: Record<string, object>
+    type?: string
+    enum?: unknown[]
+    items?: object
+    minimum?: number
+  }
+  const right = properties
+    ? fc.record(Object.fromEntries(Object.entries(properties).map(([name, inner]) => [name, near(inner)])), {
+        requiredKeys: [],
+      })
+    : values
+      ? fc.constantFrom(...values)
+      : items
+        ? fc.array(near(items), { maxLength: 4 })
+        : type === 'integer'
+          ? fc.integer({ min: minimum ?? 0, max: 100 })
+          : type === 'number'
+            ? fc.double({ min: 0, max: 1, noNaN: true })
+            : type === 'boolean'
+              ? fc.boolean()
+              : fc.oneof(fc.constantFrom('./tiny', 'data.json'), fc.string())
+  return fc.oneof({ weight: 6, arbitrary: right }, { weight: 1, arbitrary: strange })
+}
+
+/** A right request with one field replaced, so that what lies behind validation is reached as well. */
+const RIGHT: { [N in RouteName]?: object } = {
+  trainStart: {
+    model_name: './tiny',
+    lora: { use_lora: true },
+    dataset: { dataset_path: 'data.json', validation_path: 'data.json' },
+    output_dir: 'out',
+    overwrite: true,
+  },
+  datasetsValidate: { file_path: 'data.json' },
+  generate: { prompt: 'Hi', model: './tiny', system: 'Brief' },
+}
+let count = 0
+
+function nearlyRight(name: RouteName): fc.Arbitrary<object> {
+  const right = RIGHT[name] ?? {}
+  const replaced = fc.constantFrom(...Object.keys(right)).chain((key) => strange.map((value) => ({ [key]: value })))
+  const inner = strange.map((dataset_path) => (name === 'trainStart' ? { dataset: { dataset_path } } : {}))
+  const own = () => (name === 'trainStart' ? { experiment_name: `e${++count}` } : {})
+  return fc.oneof(replaced, inner).map((change) => ({ ...own(), ...right, ...change }))
+}
+
+const bodies = (Object.keys(ROUTES) as RouteName[]).filter((name) => 'body' in ROUTES[name])
+
+const isError = (answer: { status: number; body: unknown }) =>
+  expect(answer.body).toMatchObject({
+    detail: expect.stringMatching(/./),
+    status_code: answer.status,
+    error_type: expect.stringMatching(/^\w+Error$/),
+  })
+
+// A provider without its key, or that nothing answers for, is no fault of ours.
+const mayAnswer = (name: RouteName, status: number) => status < 500 || (name === 'generate' && status === 503)
+
+test.each(bodies)(
+  '%s: generated bodies',
+  async (name) => {
+    const route = ROUTES[name]
+    const seen: Record<number, number> = {}
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(near('body' in route ? route.body : {}), nearlyRight(name), anything), async (body) => {
+        const answer = await service.call('POST', route.path, JSON.stringify(body))
+        seen[answer.status] = (seen[answer.status] ?? 0) + 1
+        if (answer.status === 200) return
+        isError(answer)
+        expect(mayAnswer(name, answer.status), JSON.stringify(answer.body)).toBe(true)
+      }),
+      { numRuns: 300 },
+    )
+    expect(seen[200], JSON.stringify(seen)).toBeGreaterThan(0)
+  },
+  60_000,
+)
+
+test('bytes as bodies', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...bodies), fc.uint8Array({ maxLength: 200 }), async (name, bytes) => {
+      const { statusCode: status, body } = await service.app.inject({
+        method: 'POST',
+        url: ROUTES[name].path,
+        headers: { 'content-type': 'application/json', 'x-api-key': 'admin-key-of-the-tests' },
+        payload: Buffer.from(bytes),
+      })
+      expect(status).toBeGreaterThanOrEqual(400)
+      expect(status).toBeLessThan(500)
+      isError({ status, body: JSON.parse(body) })
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('paths and queries', async () => {
+  const segment = fc.oneof(
+    fc.constantFrom(
+      'train',
+      'health',
+      'status',
+      'stop',
+      'events',
+      'generate',
+      'docs',
+      'a',
+      '..',
+      '.',
+      '%2e%2e',
+      '%',
+      '',
+    ),
+    fc.string({ maxLength: 20 }).map(encodeURIComponent),
+    fc.webSegment(),
+  )
+  const path = fc.array(segment, { maxLength: 5 }).map((parts) => `/${parts.join('/')}`)
+  const query = fc.oneof(
+    fc.constant(''),
+    fc.webQueryParameters().map((text) => `?${text}`),
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom('GET', 'POST', 'DELETE'), path, query, async (method, where, what) => {
+      const answer = await service.call(method as 'GET', where + what)
+      expect(answer.status).toBeLessThan(500)
+      if (answer.status >= 400) isError(answer)
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('headers', async () => {
+  const value = fc.stringMatching(/^[ -~]{0,60}$/)
+  const header = fc.constantFrom(
+    'host',
+    'origin',
+    'x-api-key',
+    'authorization',
+    'last-event-id',
+    'content-type',
+    'expect',
+  )
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(...(Object.keys(ROUTES) as RouteName[])),
+      header,
+      value,
+      async (name, key, text) => {
+        const { method, path } = ROUTES[name]
+        const url = path.replace(':name', 'nobody')
+        const answer = await service.call(method, url, method === 'POST' ? {} : undefined, { [key]: text })
+        expect(mayAnswer(name, answer.status), JSON.stringify(answer.body)).toBe(true)
+        if (answer.status >= 400) isError(answer)
+      },
+    ),
+    { numRuns: 300 },
+  )
+})

@@ -1,0 +1,166 @@
+/** The HTTP service for tests: everything real but the engine's process, which echoes (or isn't there). */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { ROUTES, type RouteName, type Scope } from '@mlx-training/contract'
+import { Ajv } from 'ajv'
+import ajvFormats from 'ajv-formats'
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
+import pino from 'pino'
+import { type AppDeps, buildApp } from '../../src/app.ts'
+import { generateKey } from '../../src/auth/keys.ts'
+import { type Config, loadConfig } from '../../src/config.ts'
+import { createDatasets } from '../../src/datasets/datasets.ts'
+import { createEngine } from '../../src/engine/index.ts'
+import type { Engine } from '../../src/engine/port.ts'
+import { createEventLog } from '../../src/events/log.ts'
+import { createNotifier, type Notifier } from '../../src/events/notifier.ts'
+import { createClientPaths } from '../../src/files/client-paths.ts'
+import type { JobService } from '../../src/jobs/port.ts'
+import { createJobService } from '../../src/jobs/service.ts'
+import { createModels } from '../../src/models/index.ts'
+import { createProviders } from '../../src/providers/index.ts'
+import type { Store } from '../../src/store/port.ts'
+import { openSqliteStore } from '../../src/store/sqlite.ts'
+
+export const ADMIN = 'admin-key-of-the-tests'
+const ECHO_ENGINE = fileURLToPath(new URL('engine.mjs', import.meta.url))
+
+export interface Service {
+  folder: string
+  config: Config
+  app: FastifyInstance
+  store: Store
+  jobs: JobService
+  notifier: Notifier
+  engine: Engine
+  /** Every line that was logged. */
+  logged: string[]
+  call(
+    method: 'GET' | 'POST' | 'DELETE',
+    url: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<Answer>
+  /** A key of that scope in the store. */
+  key(scopes: Scope[], change?: { expiresAt?: string; revokedAt?: string }): Promise<string>
+  close(): Promise<void>
+}
+
+export interface Answer {
+  status: number
+  // biome-ignore lint/suspicious/noExplicitAny: bodies of every route; the schemas check them
+  body: any
+  headers: LightMyRequestResponse['headers']
+}
+
+export interface ServiceOptions {
+  env?: Record<string, string>
+  engine?: 'echo' | 'none'
+  sseTimes?: AppDeps['sseTimes']
+}
+
+export async function createService({ env, engine: kind = 'none', sseTimes }: ServiceOptions = {}): Promise<Service> {
+  const folder = await mkdtemp(join(tmpdir(), 'mlx-training-http-'))
+  const config = loadConfig(
+    {
+      MLX_TRAINING_HOME: 'home',
+      MLX_TRAINING_DATASET_ROOTS: folder,
+      MLX_TRAINING_OUTPUT_ROOTS: folder,
+      MLX_TRAINING_MODEL_ROOTS: folder,
+      MLX_TRAINING_BUNDLED_MODELS: 'bundled',
+      MLX_TRAINING_PYTHON: kind === 'echo' ? ECHO_ENGINE : 'no-python-here',
+      HF_HUB_CACHE: 'hub',
+      HF_HUB_OFFLINE: '1',
+      ...env,
+    },
+    folder,
+  )
+  const logged: string[] = []
+  const log = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) })
+  const store = await openSqliteStore(join(config.home, 'training.db'))
+  const notifier = createNotifier()
+  const jobs = createJobService(store, notifier)
+  const engine = createEngine(config, log)
+  const paths = createClientPaths(folder)
+  const models = createModels({ config, paths, engine })
+  const app = await buildApp({
+    config,
+    adminKey: ADMIN,
+    log,
+    store,
+    jobs,
+    events: createEventLog(store, notifier),
+    engine,
+    datasets: createDatasets({ paths, roots: config.roots.datasets, home: config.home }),
+    models,
+    paths,
+    providers: createProviders({ config, engine, models, jobs }),
+    sseTimes,
+  })
+  return {
+    folder,
+    config,
+    app,
+    store,
+    jobs,
+    notifier,
+    engine,
+    logged,
+    async call(method, url, body, headers = { 'x-api-key': ADMIN }) {
+      const payload = body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }
+      const type = body === undefined ? {} : { 'content-type': 'application/json' }
+      const response = await app.inject({ method, url, headers: { ...type, ...headers }, ...payload })
+      const json = String(response.headers['content-type']).startsWith('application/json')
+      return { status: response.statusCode, body: json ? response.json() : response.body, headers: response.headers }
+    },
+    async key(scopes, change = {}) {
+      const { key, record } = generateKey('test', scopes)
+      await store.putKey({ ...record, ...change })
+      return key
+    },
+    async close() {
+      await app.close()
+      await engine.close()
+      await store.close()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A folder that looks like a model: 64 × 1000 float32 values, or as many 4-bit ones in 32-bit words. */
+export async function putModel(folder: string, { quantized = false } = {}): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  const config = { model_type: 'llama', ...(quantized && { quantization: { bits: 4, group_size: 32 } }) }
+  await writeFile(join(folder, 'config.json'), JSON.stringify(config))
+  await writeFile(join(folder, 'tokenizer.json'), '{}')
+  const shape = quantized ? [64, 125] : [64, 1000]
+  const length = 4 * (shape[0] ?? 0) * (shape[1] ?? 0)
+  const tensors: Record<string, object> = {
+    'model.weight': { dtype: quantized ? 'U32' : 'F32', shape, data_offsets: [0, length] },
+  }
+  if (quantized) tensors['model.scales'] = { dtype: 'F32', shape: [0], data_offsets: [length, length] }
+  const header = Buffer.from(JSON.stringify(tensors))
+  const size = Buffer.alloc(8)
+  size.writeBigUInt64LE(BigInt(header.length))
+  await writeFile(join(folder, 'model.safetensors'), Buffer.concat([size, header, Buffer.alloc(length)]))
+}
+
+export const alpacaRows = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({
+    instruction: `Name the number that comes after ${i}, please`,
+    input: '',
+    output: `The number that comes after ${i} is ${i + 1}.`,
+  }))
+
+const ajv = new Ajv({ allErrors: true })
+ajvFormats.default(ajv)
+
+/** What is wrong with an answer by the contract's schema; nothing but what the schema says is looked at. */
+export function contractErrors(name: RouteName, body: unknown): unknown[] {
+  const route = ROUTES[name]
+  if (!('response' in route)) throw new Error(`${name} has no answer of JSON`)
+  const check = ajv.compile(route.response)
+  return check(body) ? [] : (check.errors ?? [])
+}
