@@ -51,7 +51,8 @@ describe.each(Object.entries(ROUTES))('%s', (name, { method, path, auth, scope }
   })
 
   test.each(Object.keys(MAY))('with a key of scope %s', async (key) => {
-    for (const headers of [{ 'x-api-key': keys[key] ?? '' }, { authorization: `Bearer ${keys[key]}` }]) {
+    const sent: Record<string, string>[] = [{ 'x-api-key': keys[key] ?? '' }, { authorization: `Bearer ${keys[key]}` }]
+    for (const headers of sent) {
       const status = await ask(service, headers)
       if (auth === 'none' || MAY[key]?.includes(scope)) passed(status)
       else expect(status).toBe(403)
