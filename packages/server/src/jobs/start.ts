@@ -1,4 +1,4 @@
-import { readdir, stat } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type EngineHealth, ServiceError, type StartRequest, type StartResponse } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
@@ -57,7 +57,7 @@ export async function startTraining(request: StartRequest, deps: StartDeps): Pro
     outputDir,
   }
   const job = await deps.jobs.submit({ name: request.experiment_name, request, plan })
-  const seconds = await estimate(request, method, base, dataset, health)
+  const seconds = estimate(request, method, base, dataset, health)
   return {
     job_id: job.id,
     experiment_name: job.name,
@@ -122,9 +122,7 @@ async function outputFolder(request: StartRequest, { config, paths, jobs }: Star
 async function baseOf(model: ModelRef): Promise<Base> {
   if (model.kind !== 'folder') return { quantization: null, parameters: null }
   const { quantization } = await readModelFolder(model.path)
-  const bits = Number.parseInt(quantization ?? '', 10)
-  const parameters = await countParameters(model.path, Number.isNaN(bits) ? 32 : bits)
-  return { quantization, parameters }
+  return { quantization, parameters: await countParameters(model.path) }
 }
 
 const fullOnQuantised = (model: string, quantization: string) =>
@@ -135,18 +133,18 @@ const fullOnQuantised = (model: string, quantization: string) =>
     { errors: [{ field: 'lora.use_lora', message: `must be true on a ${quantization} base` }] },
   )
 
-async function estimate(
+function estimate(
   request: StartRequest,
   method: JobPlan['method'],
   base: Base,
   dataset: Snapshot,
   health: EngineHealth,
-): Promise<number | null> {
+): number | null {
   if (base.parameters === null) return null
   const work = {
     parameters: base.parameters,
     samples: dataset.samples,
-    bytes: (await stat(dataset.path)).size,
+    bytes: dataset.report.size_bytes,
     maxSeqLength: request.dataset.max_seq_length,
     epochs: request.epochs,
     batchSize: request.dataset.batch_size,

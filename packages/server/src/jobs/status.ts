@@ -85,12 +85,18 @@ function loraDetails({ request, plan, progress: { prepared } }: Job): StatusResp
     enabled,
     rank: enabled ? request.lora.lora_r : 0,
     alpha: enabled ? request.lora.lora_alpha : 0,
-    target_modules: enabled ? (prepared?.target_modules ?? request.lora.lora_target_modules) : [],
+    target_modules: enabled ? asAsked(prepared?.target_modules, request.lora.lora_target_modules) : [],
     trainable_params: trainable,
     total_params: total,
     // The seed tells 0.17; a rank-1 adapter of a large model would read 0 with two decimals.
     trainable_percentage: rounded(percentage, percentage < 0.1 ? 4 : 2),
   }
+}
+
+/** What the engine found, in the order of the request. */
+function asAsked(found: string[] | undefined, asked: string[]): string[] {
+  const place = (module: string) => (asked.includes(module) ? asked.indexOf(module) : asked.length)
+  return found?.toSorted((a, b) => place(a) - place(b)) ?? asked
 }
 
 const rounded = (value: number, digits: number) => Number(value.toFixed(digits))

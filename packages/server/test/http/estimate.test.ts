@@ -19,23 +19,23 @@ const WORK = {
   maxSteps: null,
   full: false,
 }
-const CPU = { device: 'cpu', gflops: 226 }
+const CPU = { device: 'cpu', gflops: 177 }
 
 describe('estimateSeconds', () => {
   const work = (change: Partial<typeof WORK> | { maxSteps: number } = {}, engine = CPU) =>
     (estimateSeconds({ ...WORK, ...change }, engine) ?? 0) - 10
 
-  test('reproduces the measurement that its efficiency comes from: 72 tokens a second', () => {
+  test('reproduces the measurement that its efficiency comes from: 77 tokens a second', () => {
     const tokens = (3 * WORK.bytes) / 4
-    expect(tokens / work()).toBeGreaterThan(68)
-    expect(tokens / work()).toBeLessThan(76)
+    expect(tokens / work()).toBeGreaterThan(73)
+    expect(tokens / work()).toBeLessThan(81)
   })
 
   test('grows with epochs, rows and parameters; full fine-tuning costs half as much again', () => {
     expect(work({ epochs: 6 }) / work()).toBeCloseTo(2, 2)
     expect(work({ parameters: 270e6 }) / work()).toBeCloseTo(2, 2)
     expect(work({ full: true }) / work()).toBeCloseTo(1.5, 2)
-    expect(work({}, { device: 'metal: Apple M3 Max', gflops: 226 })).toBeLessThan(work())
+    expect(work({}, { device: 'metal: Apple M3 Max', gflops: 177 })).toBeLessThan(work())
   })
 
   test('ends with max_steps, and cuts rows at max_seq_length', () => {
@@ -63,9 +63,9 @@ test.each([
   expect(humanDuration(seconds)).toBe(text)
 })
 
-test('parameters: packed 4-bit words count as the values in them, scales do not count', async () => {
+test('parameters: packed words count as the values in them, scales and biases do not count', async () => {
   await putModel(join(folder, 'plain'))
   await putModel(join(folder, 'packed'), { quantized: true })
-  expect(await countParameters(join(folder, 'plain'), 32)).toBe(64_000)
-  expect(await countParameters(join(folder, 'packed'), 4)).toBe(64_000)
+  expect(await countParameters(join(folder, 'plain'))).toBe(64_000)
+  expect(await countParameters(join(folder, 'packed'))).toBe(64_000)
 })

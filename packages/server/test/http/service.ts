@@ -129,18 +129,24 @@ export async function createService({ env, engine: kind = 'none', sseTimes }: Se
   }
 }
 
-/** A folder that looks like a model: 64 × 1000 float32 values, or as many 4-bit ones in 32-bit words. */
+/** A folder that looks like a model of 64 × 1000 values. */
 export async function putModel(folder: string, { quantized = false } = {}): Promise<void> {
   await mkdir(folder, { recursive: true })
-  const config = { model_type: 'llama', ...(quantized && { quantization: { bits: 4, group_size: 32 } }) }
+  const config = { model_type: 'llama', ...(quantized && { quantization: { bits: 4, group_size: 40 } }) }
   await writeFile(join(folder, 'config.json'), JSON.stringify(config))
   await writeFile(join(folder, 'tokenizer.json'), '{}')
-  const shape = quantized ? [64, 125] : [64, 1000]
-  const length = 4 * (shape[0] ?? 0) * (shape[1] ?? 0)
-  const tensors: Record<string, object> = {
-    'model.weight': { dtype: quantized ? 'U32' : 'F32', shape, data_offsets: [0, length] },
-  }
-  if (quantized) tensors['model.scales'] = { dtype: 'F32', shape: [0], data_offsets: [length, length] }
+  // 64 × 1000 values of 4 bits: eight in a word, a scale and a bias for every 40 of them.
+  const layout: Record<string, [dtype: string, shape: number[]]> = quantized
+    ? { weight: ['U32', [64, 125]], scales: ['F32', [64, 25]], biases: ['F32', [64, 25]] }
+    : { weight: ['F32', [64, 1000]] }
+  let length = 0
+  const tensors = Object.fromEntries(
+    Object.entries(layout).map(([name, [dtype, shape]]) => {
+      const start = length
+      length += shape.reduce((bytes, size) => bytes * size, 4)
+      return [`model.${name}`, { dtype, shape, data_offsets: [start, length] }]
+    }),
+  )
   const header = Buffer.from(JSON.stringify(tensors))
   const size = Buffer.alloc(8)
   size.writeBigUInt64LE(BigInt(header.length))

@@ -197,7 +197,7 @@ const PREPARED = {
   trained_tokens: 50_000,
   trainable_params: 2_621_440,
   total_params: 1_544_238_080,
-  target_modules: ['q_proj', 'v_proj', 'k_proj', 'o_proj'],
+  target_modules: ['k_proj', 'o_proj', 'q_proj', 'v_proj'],
 }
 const STEP = {
   step: 450,
@@ -252,7 +252,12 @@ describe('status and list', () => {
       status: 'running',
       progress: { current_epoch: 2, total_epochs: 3, current_step: 450, total_steps: 750, percentage: 60 },
       metrics: { loss: 0.245, learning_rate: 3.5e-5, tokens_per_second: 1250, gpu_memory_used_mb: 4500 },
-      lora_details: { trainable_params: 2_621_440, total_params: 1_544_238_080, trainable_percentage: 0.17 },
+      lora_details: {
+        target_modules: ['q_proj', 'v_proj', 'k_proj', 'o_proj'],
+        trainable_params: 2_621_440,
+        total_params: 1_544_238_080,
+        trainable_percentage: 0.17,
+      },
       dataset_details: { processed_samples: 600 },
       estimated_seconds_remaining: 2400,
       checkpoints: [{ step: 400, model: `fine-tuned/${name}@step-400` }],
