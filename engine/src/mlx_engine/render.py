@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mlx_engine.rows import Row
 
 _SENTINEL = "\u2042"  # stands for an answer when the beginning of one must be found
 _TOOLS = "You can call these functions:\n"
+_TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError)
 
 NOTICES = {
@@ -65,7 +67,7 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, date: datetime.date) -> None:
         self._tokenizer = tokenizer
-        self._date = date
+        self._dated = _dated(tokenizer.chat_template, date)
         self._ends = tuple(
             token.content
             for id, token in tokenizer.added_tokens_decoder.items()
@@ -112,7 +114,7 @@ class Renderer:
             tools=tools,
             tokenize=False,
             add_generation_prompt=prompt,
-            strftime_now=self._date.strftime,
+            **self._dated,
         )
 
     def _accepted(self, row: Row) -> tuple[list[ChatMessage], list[Any] | None, str]:
@@ -202,6 +204,14 @@ class Renderer:
         samples = self.notices[code]
         if not samples or samples[-1] != sample:
             samples.append(sample)
+
+
+def _dated(template: object, date: datetime.date) -> dict[str, str]:
+    """apply_chat_template's argument for a template that shows today's date: the same with `date` written in."""
+    if not isinstance(template, str):
+        return {}
+    dated = _TODAY.sub(lambda call: json.dumps(date.strftime(call[2])), template)
+    return {} if dated == template else {"chat_template": dated}
 
 
 def _with_tools(messages: list[ChatMessage], tools: list[Any]) -> list[ChatMessage]:

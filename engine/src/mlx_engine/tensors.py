@@ -30,7 +30,9 @@ _TYPES = {
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, mx.array]) -> str:
-    """Writes and fsyncs a new file; returns its SHA-256. The arrays must be evaluated."""
+    """Writes and fsyncs a new file; returns its SHA-256. The arrays must be evaluated; their order does not matter."""
+    # As the reference library does it: wide types first, so that every array is aligned.
+    arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.size, item[0])))
     header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
     offset = 0
     for name, array in arrays.items():

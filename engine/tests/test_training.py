@@ -1,0 +1,303 @@
+"""Whole runs on tiny models: frames, results, exact resume, errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm import load as mlx_lm_load
+
+from harness import numbers, of, questions, row, start, train, train_command, write_snapshot
+from mlx_engine.protocol import EngineError, Stop, Suspend
+from tiny import make_tiny_model
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "state.json"}
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "out" / "checkpoints").iterdir())
+
+
+def test_frames_of_a_run(tmp_path: Path, model: Path) -> None:
+    frames = train(train_command(tmp_path, model, questions(7), dataset__batch_size=2, epochs=2))
+    assert [f["type"] for f in frames if f["type"] not in ("stage", "alive")] == (
+        ["prepared"] + ["step"] * 4 + ["checkpoint"] + ["step"] * 4 + ["checkpoint", "finished"]
+    )
+    (prepared,) = of(frames, "prepared")
+    assert prepared["steps_per_epoch"] == 4  # the last batch has one row, and is not dropped
+    assert prepared["total_steps"] == 8
+    assert prepared["samples"] == 7
+    assert prepared["target_modules"] == ["q_proj", "v_proj"]
+    assert prepared["trainable_params"] == 2 * 4 * (64 + 64 + 64 + 32)
+    steps = of(frames, "step")
+    assert [s["step"] for s in steps] == list(range(1, 9))
+    assert [s["epoch"] for s in steps] == [1] * 4 + [2] * 4
+    assert steps[-1]["processed_samples"] == 14
+    assert sum(s["tokens"] for s in steps) == 2 * prepared["tokens"]
+    assert sum(s["trained_tokens"] for s in steps) == 2 * prepared["trained_tokens"]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert all(s["seconds_remaining"] >= 0 and s["memory_mb"] > 0 and s["tokens_per_second"] > 0 for s in steps)
+    assert frames[-1] == {"type": "finished", "outcome": "completed", "step": 8, "loss": steps[-1]["loss"]}
+
+
+def test_mlx_lm_loads_the_adapter(tmp_path: Path, model: Path) -> None:
+    train(train_command(tmp_path, model, questions(6), lora__target_modules=["all-linear"]))
+    adapted, tokenizer = mlx_lm_load(str(model), adapter_path=str(tmp_path / "out"))
+    base, _ = mlx_lm_load(str(model))
+    prompt = mx.array([tokenizer.encode("What is 3?")])
+    assert mx.abs(adapted(prompt) - base(prompt)).max().item() > 1e-2
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["lora_parameters"]["scale"] == 2.0
+    assert config["num_layers"] == 2
+    weights = mx.load(str(tmp_path / "out" / "adapters.safetensors"))
+    assert weights["model.layers.0.mlp.down_proj.lora_a"].shape == (128, 4)
+    assert weights["model.layers.0.mlp.down_proj.lora_b"].shape == (4, 64)
+    assert not any("lm_head" in name for name in weights)
+
+
+def test_full_fine_tuning_gives_a_whole_model(tmp_path: Path, model: Path) -> None:
+    command = train_command(
+        tmp_path, model, questions(6), method="full", lora=None, learning_rate=1e-3, weight_decay=0.1
+    )
+    frames = train(command)
+    (prepared,) = of(frames, "prepared")
+    assert prepared["trainable_params"] == prepared["total_params"]
+    losses = [s["loss"] for s in of(frames, "step")]
+    assert losses[-1] < losses[0]
+    tuned, tokenizer = mlx_lm_load(str(tmp_path / "out"))
+    base, _ = mlx_lm_load(str(model))
+    prompt = mx.array([tokenizer.encode("What is 3?")])
+    assert mx.abs(tuned(prompt) - base(prompt)).max().item() > 1e-3
+    assert not mx.array_equal(tuned.model.norm.weight, base.model.norm.weight)
+
+
+def test_full_fine_tuning_refuses_a_quantised_base(tmp_path: Path) -> None:
+    packed = make_tiny_model(tmp_path / "packed", quantized=True)
+    with pytest.raises(EngineError, match=r"use_lora or lora\.use_qlora") as error:
+        train(train_command(tmp_path, packed, questions(2), method="full", lora=None))
+    assert error.value.kind == "invalid_parameters"
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+def test_qlora_trains_over_packed_weights(tmp_path: Path, quantized: bool) -> None:
+    base = make_tiny_model(tmp_path / "base", quantized=quantized)
+    frames = train(train_command(tmp_path, base, questions(6), method="qlora"))
+    losses = [s["loss"] for s in of(frames, "step")]
+    assert losses[-1] < losses[0]
+    (prepared,) = of(frames, "prepared")
+    plain = of(train(train_command(tmp_path, base, questions(6), epochs=1)), "prepared")[0]
+    assert prepared["total_params"] == plain["total_params"]
+    assert set(mx.load(str(tmp_path / "out" / "adapters.safetensors"))) == {
+        f"model.layers.{i}.self_attn.{name}.lora_{x}" for i in range(2) for name in ("q_proj", "v_proj") for x in "ab"
+    }
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "gemma", "gemma2", "qwen3"])
+def test_other_architectures(tmp_path: Path, model_type: str) -> None:
+    base = make_tiny_model(tmp_path / "base", model_type=model_type)
+    frames = train(train_command(tmp_path, base, questions(4)))
+    losses = [s["loss"] for s in of(frames, "step")]
+    assert losses[-1] < losses[0]
+    assert bool(of(frames, "warning")) == (model_type == "gemma2")  # soft-capped logits
+
+
+# ---- exact resume ----
+
+EXACT = [
+    {"lora__dropout": 0.3, "gradient_accumulation_steps": 2},
+    {"method": "full", "lora": None, "weight_decay": 0.1, "max_grad_norm": 0.1},
+]
+
+
+@pytest.mark.parametrize("changes", EXACT, ids=["lora", "full"])
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_a_suspended_run_goes_on_bit_for_bit(tmp_path: Path, model: Path, changes: dict, at: int) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    expected = train(train_command(whole, model, questions(9), **changes))
+
+    def suspend(frame: dict) -> Suspend | None:
+        reached = frame.get("step") == at if at else frame["type"] == "prepared"
+        return Suspend() if reached and frame["type"] in ("step", "prepared") else None
+
+    before = train(train_command(parts, model, questions(9), **changes), suspend)
+    assert before[-1]["outcome"] == "suspended"
+    done = before[-1]["step"]
+    assert at <= done < len(of(expected, "step"))
+    after = train(train_command(parts, model, questions(9), resume=True, **changes))
+    assert of(after, "prepared")[0]["resumed_from_step"] == done
+    assert numbers(before) + numbers(after) == numbers(expected)
+    assert files(newest(parts)) == files(newest(whole))
+    assert files(parts / "out") == files(whole / "out")
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, model: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    changes = {"lora__dropout": 0.3, "save_steps": 2}
+    expected = train(train_command(whole, model, questions(9), **changes))
+    with start(train_command(parts, model, questions(9), **changes)) as process:
+        process.until("checkpoint")
+        process.interrupt(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    after = train(train_command(parts, model, questions(9), resume=True, **changes))
+    done = of(after, "prepared")[0]["resumed_from_step"]
+    assert done >= 2
+    assert numbers(after) == numbers(expected)[done:]
+    assert files(newest(parts)) == files(newest(whole))
+
+
+def test_resume_starts_over_without_a_checkpoint(tmp_path: Path, model: Path) -> None:
+    frames = train(train_command(tmp_path, model, questions(3), resume=True, epochs=1))
+    assert of(frames, "prepared")[0]["resumed_from_step"] == 0
+    assert frames[-1]["outcome"] == "completed"
+
+
+def test_resume_passes_over_a_damaged_checkpoint(tmp_path: Path, model: Path) -> None:
+    command = train_command(tmp_path, model, questions(8), save_steps=2, epochs=1)
+    expected = train(command)
+    adapter = newest(tmp_path) / "adapters.safetensors"
+    data = bytearray(adapter.read_bytes())
+    data[-1] ^= 1
+    adapter.write_bytes(data)
+    again = train(train_command(tmp_path, model, questions(8), save_steps=2, epochs=1, resume=True))
+    (warning,) = of(again, "warning")
+    assert warning["code"] == "checkpoint_damaged"
+    assert "step-00000004" in warning["message"]
+    assert numbers(again) == numbers(expected)[2:]
+
+
+def test_resume_refuses_other_parameters(tmp_path: Path, model: Path) -> None:
+    train(train_command(tmp_path, model, questions(4), epochs=1))
+    with pytest.raises(EngineError, match=r"lora\.rank was 4, is 8") as error:
+        train(train_command(tmp_path, model, questions(4), epochs=1, lora__rank=8, resume=True))
+    assert error.value.kind == "invalid_parameters"
+    with pytest.raises(EngineError, match=r"dataset\.sha256 was"):
+        train(train_command(tmp_path, model, questions(5), epochs=1, resume=True))
+
+
+def test_a_new_run_forgets_the_old_checkpoints(tmp_path: Path, model: Path) -> None:
+    train(train_command(tmp_path, model, questions(8), epochs=2))
+    frames = train(train_command(tmp_path, model, questions(8), epochs=1))
+    assert of(frames, "prepared")[0]["resumed_from_step"] == 0
+    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["step-00000004"]
+
+
+def test_a_moved_run_goes_on(tmp_path: Path, model: Path) -> None:
+    train(train_command(tmp_path, model, questions(8), epochs=1))
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "out", other / "out")
+    frames = train(
+        train_command(other, model, questions(8), epochs=1, resume=True, job_id="job_2", experiment_name="b")
+    )
+    assert of(frames, "step") == []
+    assert frames[-1]["step"] == 4
+
+
+# ---- evaluation ----
+
+
+def test_evaluation_at_the_start_and_after_every_epoch(tmp_path: Path, model: Path) -> None:
+    write_snapshot(tmp_path / "held.jsonl", questions(3))
+    changes = {"lora__dropout": 0.3, "dataset__validation_path": str(tmp_path / "held.jsonl")}
+    frames = train(train_command(tmp_path, model, questions(8), **changes))
+    assert [e["step"] for e in of(frames, "eval")] == [0, 4, 8]
+    assert of(frames, "eval")[-1]["loss"] < of(frames, "eval")[0]["loss"]
+    without = train(train_command(tmp_path, model, questions(8), lora__dropout=0.3))
+    assert numbers(frames) == numbers(without)  # evaluating changes nothing
+
+
+def test_evaluation_at_the_end_when_max_steps_cuts_an_epoch(tmp_path: Path, model: Path) -> None:
+    write_snapshot(tmp_path / "held.jsonl", questions(1))  # fewer rows than a batch
+    command = train_command(
+        tmp_path, model, questions(8), max_steps=3, dataset__validation_path=str(tmp_path / "held.jsonl")
+    )
+    frames = train(command)
+    assert [e["step"] for e in of(frames, "eval")] == [0, 3]
+    assert frames[-1]["step"] == 3
+
+
+# ---- what can go wrong ----
+
+
+def test_steps_that_are_not_finite_are_skipped_and_then_end_the_run(tmp_path: Path, model: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    weights = mx.load(str(model / "model.safetensors"))
+    weights["model.norm.weight"] = mx.full(weights["model.norm.weight"].shape, math.nan)
+    mx.save_safetensors(str(broken / "model.safetensors"), weights)
+    seen = []
+    with pytest.raises(EngineError, match=r"5 steps in a row.*learning_rate") as error:
+        train(train_command(tmp_path, broken, questions(20)), seen.append)
+    assert error.value.kind == "non_finite"
+    assert [s["loss"] for s in of(seen, "step")] == [None] * 5
+    assert [w["code"] for w in of(seen, "warning") if w["code"] != "full_logits"] == ["non_finite_step"] * 5
+
+
+def test_a_skipped_step_leaves_the_adapter_as_it_was(tmp_path: Path, model: Path) -> None:
+    """One token's embedding is NaN: only the rows that hold it are skipped."""
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    weights = dict(mx.load(str(model / "model.safetensors")))
+    _, tokenizer = mlx_lm_load(str(model))
+    embedding = np.array(weights["model.embed_tokens.weight"])
+    embedding[tokenizer.encode("~")[-1]] = math.nan
+    config = json.loads((broken / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (broken / "config.json").write_text(json.dumps(config))
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    weights["model.embed_tokens.weight"] = mx.array(embedding)
+    mx.save_safetensors(str(broken / "model.safetensors"), weights)
+    rows = questions(4)
+    rows[1]["messages"][0]["content"] = "~"
+    changes = {"dataset__batch_size": 1, "dataset__shuffle": False, "epochs": 1, "save_steps": 1}
+    frames = train(train_command(tmp_path, broken, rows, **changes))
+    assert [s["loss"] is None for s in of(frames, "step")] == [False, True, False, False]
+    assert frames[-1]["outcome"] == "completed"
+    adapter = mx.load(str(tmp_path / "out" / "adapters.safetensors"))
+    assert all(mx.isfinite(array).all().item() for array in adapter.values())
+
+
+def test_unknown_target_module_lists_what_there_is(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(EngineError, match=r'"c_attn".*down_proj, gate_proj.*"all-linear"') as error:
+        train(train_command(tmp_path, model, questions(2), lora__target_modules=["q_proj", "c_attn"]))
+    assert error.value.kind == "invalid_parameters"
+
+
+def test_stop_before_the_first_step_leaves_the_initial_adapter(tmp_path: Path, model: Path) -> None:
+    frames = train(
+        train_command(tmp_path, model, questions(400)),
+        lambda frame: Stop() if frame.get("stage") == "tokenizing" and frame["done"] == 0 else None,
+    )
+    assert frames[-1]["type"] == "finished"
+    assert frames[-1]["outcome"] == "stopped"
+    base, tokenizer = mlx_lm_load(str(model))
+    adapted, _ = mlx_lm_load(str(model), adapter_path=str(tmp_path / "out"))
+    prompt = mx.array([tokenizer.encode("What is 3?")])
+    if frames[-1]["step"] == 0:
+        assert mx.array_equal(adapted(prompt), base(prompt))
+    assert newest(tmp_path).name == f"step-{frames[-1]['step']:08d}"
+
+
+def test_a_row_with_nothing_to_learn_is_dropped(tmp_path: Path, model: Path) -> None:
+    rows = [*questions(3), row(3, ("user", "Hello?"))]
+    frames = train(train_command(tmp_path, model, rows, epochs=1))
+    assert of(frames, "prepared")[0]["samples_dropped"] == 1
+    assert of(frames, "warning")[0]["message"] == "1 row (sample 3) dropped: it has no assistant turn"
+    with pytest.raises(EngineError, match="no row can be trained on") as error:
+        train(train_command(tmp_path, model, rows[3:]))
+    assert error.value.kind == "invalid_dataset"
