@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from mlx_engine import checkpoint
+from mlx_engine.checkpoint import Damaged, Manifest, Progress
+from mlx_engine.process import error_kind
+from mlx_engine.tensors import write_safetensors
+
+
+def save(root: Path, step: int) -> Path:
+    arrays = {"b": mx.arange(12, dtype=mx.float32).reshape(3, 4) + step, "a": mx.array(step, dtype=mx.uint64)}
+    mx.eval(arrays)
+    manifest = Manifest(progress=Progress(step=step), date="2026-01-02", config={"seed": 1}, versions={"mlx": "1"})
+    return checkpoint.save(
+        root,
+        manifest,
+        {"adapters.safetensors": arrays, checkpoint.OPTIMIZER: {"m": mx.zeros(3)}},
+        {"adapter_config.json": b"{}"},
+    )
+
+
+def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
+    folder = save(tmp_path, 3)
+    assert folder.name == "step-00000003"
+    manifest = checkpoint.verify(folder)
+    assert manifest.progress.step == 3
+    assert set(manifest.files) == {"adapters.safetensors", "optimizer.safetensors", "adapter_config.json"}
+    loaded = mx.load(str(folder / "adapters.safetensors"))
+    assert loaded["a"].item() == 3
+    assert loaded["b"].tolist() == (np.arange(12).reshape(3, 4) + 3.0).tolist()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+def test_the_newest_two_stay(tmp_path: Path) -> None:
+    for step in (1, 20, 3, 100):
+        save(tmp_path, step)
+    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000100", "step-00000020"]
+
+
+def flip(folder: Path) -> None:
+    path = folder / "optimizer.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def change_manifest(folder: Path, **values: object) -> None:
+    path = folder / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+DAMAGE = {
+    "flipped bit": flip,
+    "cut short": lambda folder: os.truncate(folder / "adapters.safetensors", 10),
+    "file gone": lambda folder: (folder / "adapter_config.json").unlink(),
+    "no manifest": lambda folder: (folder / "state.json").unlink(),
+    "torn manifest": lambda folder: os.truncate(folder / "state.json", 30),
+    "other format": lambda folder: change_manifest(folder, format=99),
+    "other step": lambda folder: folder.rename(folder.with_name("step-00000009")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_found(tmp_path: Path, damage: str) -> None:
+    save(tmp_path, 3)
+    DAMAGE[damage](checkpoint.steps(tmp_path)[0])
+    with pytest.raises(Damaged):
+        checkpoint.verify(checkpoint.steps(tmp_path)[0])
+
+
+def test_any_failing_write_leaves_the_older_checkpoint_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up at the first, second, … fsync of a save, until a save gets through."""
+    save(tmp_path, 1)
+    fsync = os.fsync
+    for allowed in range(20):
+        left = allowed
+
+        def failing(descriptor: int) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", failing)
+        failure = None
+        try:
+            save(tmp_path, 2)
+        except OSError as error:
+            failure = error
+        monkeypatch.undo()
+        if failure is None:
+            break
+        assert error_kind(failure) == "disk_full"
+        whole = [path for path in checkpoint.steps(tmp_path) if checkpoint.verify(path)]
+        assert whole[-1].name == "step-00000001"
+        assert not list(tmp_path.glob(".step-*"))
+    assert allowed == 6  # three files, the manifest, the folder, its parent
+
+
+def test_the_result_is_the_checkpoint_without_its_state(tmp_path: Path) -> None:
+    folder = save(tmp_path / "checkpoints", 3)
+    (tmp_path / "adapters.safetensors").write_text("of an earlier run")
+    checkpoint.publish(folder, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "adapters.safetensors", "adapter_config.json"}
+    assert (tmp_path / "adapters.safetensors").read_bytes() == (folder / "adapters.safetensors").read_bytes()
+
+
+def test_clearing_touches_checkpoints_alone(tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    (tmp_path / ".step-00000004.tmp").mkdir()
+    (tmp_path / "notes").mkdir()
+    checkpoint.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_the_reference_library_reads_our_safetensors(tmp_path: Path) -> None:
+    arrays = {
+        "matrix": mx.arange(6, dtype=mx.float32).reshape(2, 3),
+        "transposed": mx.arange(6, dtype=mx.float32).reshape(2, 3).T,
+        "step": mx.array(7, dtype=mx.uint64),
+        "odd": mx.array([1, 2, 3], dtype=mx.uint8),
+        "none": mx.zeros((0, 4)),
+    }
+    mx.eval(arrays)
+    write_safetensors(tmp_path / "x.safetensors", arrays)
+    found = safetensors.numpy.load_file(tmp_path / "x.safetensors")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert np.array_equal(found[name], np.array(array))
+    half = {"half": mx.array([1.5, -2.0], dtype=mx.bfloat16)}
+    write_safetensors(tmp_path / "half.safetensors", half)
+    assert mx.array_equal(mx.load(str(tmp_path / "half.safetensors"))["half"], half["half"])

@@ -1,0 +1,113 @@
+"""A Llama with LoRA written again in float64 numpy, from the papers' formulas: loss and gradients of the trainer.
+
+Gradients are central differences; in float64 those are good to 1e-9 here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten, tree_map
+from mlx_lm import load as mlx_lm_load
+
+from mlx_engine.batches import collate
+from mlx_engine.data import Example
+from mlx_engine.lora import apply_lora
+from mlx_engine.loss import Loss, arrays
+from mlx_engine.protocol import LoraSpec
+from tiny import make_tiny_model
+
+HEADS, KV_HEADS, WIDTH, EPS, THETA, SCALE = 4, 2, 16, 1e-5, 10000.0, 2.0
+Weights = dict[str, np.ndarray]
+
+
+def linear(weights: Weights, name: str, x: np.ndarray) -> np.ndarray:
+    if f"{name}.lora_a" not in weights:
+        return x @ weights[f"{name}.weight"].T
+    update = x @ weights[f"{name}.lora_a"] @ weights[f"{name}.lora_b"]
+    return x @ weights[f"{name}.linear.weight"].T + SCALE * update
+
+
+def norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + EPS) * weight
+
+
+def rotate(x: np.ndarray) -> np.ndarray:
+    """x (T, heads, WIDTH); pairs are (i, i + WIDTH/2), as in Hugging Face's Llama."""
+    angles = np.arange(len(x))[:, None] * THETA ** (-np.arange(0, WIDTH, 2) / WIDTH)
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    left, right = x[..., : WIDTH // 2], x[..., WIDTH // 2 :]
+    return np.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def logits(weights: Weights, tokens: np.ndarray) -> np.ndarray:
+    length = len(tokens)
+    causal = np.where(np.tril(np.ones((length, length))) > 0, 0.0, -np.inf)
+    x = weights["model.embed_tokens.weight"][tokens]
+    for i in range(2):
+        layer = f"model.layers.{i}"
+        h = norm(x, weights[f"{layer}.input_layernorm.weight"])
+        q, k, v = (
+            linear(weights, f"{layer}.self_attn.{name}_proj", h).reshape(length, heads, WIDTH)
+            for name, heads in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS))
+        )
+        k, v = (np.repeat(y, HEADS // KV_HEADS, axis=1) for y in (rotate(k), v))
+        scores = np.einsum("thd,shd->hts", rotate(q), k) / np.sqrt(WIDTH) + causal
+        mixed = np.einsum("hts,shd->thd", softmax(scores), v).reshape(length, -1)
+        x = x + linear(weights, f"{layer}.self_attn.o_proj", mixed)
+        h = norm(x, weights[f"{layer}.post_attention_layernorm.weight"])
+        gate, up = (linear(weights, f"{layer}.mlp.{name}_proj", h) for name in ("gate", "up"))
+        x = x + linear(weights, f"{layer}.mlp.down_proj", gate / (1 + np.exp(-gate)) * up)
+    return norm(x, weights["model.norm.weight"]) @ weights["model.embed_tokens.weight"].T
+
+
+def mean_loss(weights: Weights, rows: list[Example]) -> float:
+    total, count = 0.0, 0
+    for row in rows:
+        probabilities = softmax(logits(weights, row.tokens))
+        for i in np.flatnonzero(row.supervised):
+            total -= np.log(probabilities[i - 1, row.tokens[i]])
+            count += 1
+    return total / count
+
+
+def test_loss_and_lora_gradients(tmp_path: Path) -> None:
+    model, _ = mlx_lm_load(str(make_tiny_model(tmp_path)))
+    apply_lora(model, LoraSpec(rank=4, alpha=8.0, dropout=0.0, target_modules=["all-linear"]), 1)
+    mx.random.seed(2)
+    model.update(tree_map(lambda p: p + 0.1 * mx.random.normal(p.shape), model.trainable_parameters()))
+    generator = np.random.default_rng(3)
+    rows = [
+        Example(0, generator.integers(4, 380, n).astype(np.int32), np.arange(n) >= start)
+        for n, start in ((7, 3), (12, 5), (4, 1))
+    ]
+    batch = collate(rows, 0)
+    loss = Loss(model)
+    assert loss.responses_only
+    share = 1 / len(batch.targets)
+    value, tree = nn.value_and_grad(model, lambda *batch: loss(*batch) * share)(*arrays(batch))
+    weights = {name: np.array(w).astype(np.float64) for name, w in tree_flatten(model.parameters())}
+    assert value.item() == pytest.approx(mean_loss(weights, rows), rel=1e-6)
+
+    gradients = dict(tree_flatten(tree))
+    assert len(gradients) == 2 * 2 * 7
+    step = 1e-5
+    for name, gradient in gradients.items():
+        place = tuple(generator.integers(0, size) for size in gradient.shape)
+        kept = weights[name][place]
+        sides = []
+        for side in (1, -1):
+            weights[name][place] = kept + side * step
+            sides.append(mean_loss(weights, rows))
+        weights[name][place] = kept
+        expected = (sides[0] - sides[1]) / (2 * step)
+        assert gradient[place].item() == pytest.approx(expected, rel=1e-4, abs=1e-6), name
