@@ -123,7 +123,6 @@ function logAnswers(app: FastifyInstance): void {
       ms: Math.round(reply.elapsedTime),
       ...(request.principal && { key: request.principal.id }),
     }
-    const level = reply.statusCode >= 500 ? 'error' : request.routeOptions.url === '/health' ? 'debug' : 'info'
-    request.log[level](line, 'answered')
+    request.log[request.routeOptions.url === '/health' ? 'debug' : 'info'](line, 'answered')
   })
 }

@@ -86,8 +86,13 @@ async function start(config: Config, options: ServerOptions): Promise<{ server: 
     return { server: { url, adminKey: admin.key, engine: engine.ready(), close }, admin }
   } catch (error) {
     await close()
-    throw error
+    throw explained(error)
   }
+}
+
+/** What the operating system refused (a full disk, a folder of others) is the user's to put right, not a bug of ours. */
+function explained(error: unknown): unknown {
+  return error instanceof Error && 'syscall' in error ? new ConfigError(error.message, { cause: error }) : error
 }
 
 /** Headers are never logged by us; should a library log a request, its keys stay out. */

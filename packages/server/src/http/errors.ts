@@ -18,26 +18,25 @@ const FRAMEWORK: Record<string, [code: ErrorCode, detail: string]> = {
 /** Any thrown thing as the error that the client sees. What isn't known becomes "internal", without a word of its inside. */
 export function toServiceError(error: unknown): ServiceError {
   if (error instanceof ServiceError) return error
-  const { code, validation, validationContext, statusCode } = error as Partial<FastifyError>
+  const { code, validation, validationContext, statusCode } = (error ?? {}) as Partial<FastifyError>
   if (validation) return validationError(validation, validationContext ?? 'body')
   const known = code === undefined ? undefined : FRAMEWORK[code]
   if (known) return new ServiceError(known[0], known[1], { cause: error })
   if (code === 'ENOSPC')
     return new ServiceError('insufficient_storage', 'The disk is full; free some space', { cause: error })
-  if (code === 'ECONNRESET' || statusCode === 400)
-    return new ServiceError('invalid_parameters', 'The request could not be read', { cause: error })
+  if (code === 'ECONNRESET' || (statusCode !== undefined && statusCode >= 400 && statusCode < 500))
+    return new ServiceError('invalid_parameters', 'The request can not be met', { cause: error })
   return new ServiceError(
     'internal',
     'Something went wrong inside the server; its log has more under this request_id',
-    {
-      cause: error,
-    },
+    { cause: error },
   )
 }
 
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const told = toServiceError(error)
-  if (told.status >= 500) request.log.error({ err: told.cause ?? told, code: told.code }, told.message)
+  const level = told.code === 'internal' ? 'error' : 'warn'
+  if (told.status >= 500) request.log[level]({ err: told.cause ?? told, code: told.code }, told.message)
   reply.header('x-request-id', request.id)
   if (told.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="mlx-distributed-training"')
   if (told.retryAfter !== undefined) reply.header('retry-after', Math.ceil(told.retryAfter))
@@ -50,7 +49,7 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
 export function notFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const path = request.url.split('?', 1)[0] ?? ''
   const methods = methodsOf(path)
-  if (methods.length > 0) {
+  if (methods.length > 0 && !methods.includes(request.method)) {
     const allowed = methods.join(', ')
     reply.header('allow', allowed)
     const error = new ServiceError('method_not_allowed', `${path} answers ${allowed}, not ${request.method}`)

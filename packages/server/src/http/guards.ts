@@ -54,8 +54,9 @@ async function authorise(request: FastifyRequest, requireAuth: boolean, checkKey
 }
 
 function presentedKey(request: FastifyRequest): string | null {
-  const header = request.headers['x-api-key']
-  if (header !== undefined) return String(header).trim()
+  // Empty is what `-H "X-API-Key: $UNSET"` sends: no key.
+  const header = String(request.headers['x-api-key'] ?? '').trim()
+  if (header !== '') return header
   const authorization = request.headers.authorization
   if (authorization === undefined) return null
   const bearer = /^Bearer +(\S+) *$/i.exec(authorization)?.[1]

@@ -85,6 +85,11 @@ test('what is wrong with a key is told to whoever holds it, and nothing to other
   expect(basic.body).toMatchObject({ status_code: 401, detail: expect.stringContaining('Bearer') })
 })
 
+test('an empty key is none', async () => {
+  expect((await service.call('GET', '/models', undefined, { 'x-api-key': ' ' })).status).toBe(200)
+  expect((await service.call('GET', '/train', undefined, { 'x-api-key': '' })).body.detail).toMatch(/is needed/)
+})
+
 test('guessing is slowed down, but not by a client that repeats one wrong key', async () => {
   const guarded = await createService()
   const status = async (key: string) => (await guarded.call('GET', '/train', undefined, { 'x-api-key': key })).status

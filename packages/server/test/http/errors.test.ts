@@ -38,6 +38,7 @@ describe('routes', () => {
     expect(list.headers.allow).toBe('GET, HEAD')
     await expectError(['POST', '/docs', {}], [405, 'MethodNotAllowedError', 'GET'])
     await expectError(['POST', '/openapi.json', {}], [405, 'MethodNotAllowedError', 'GET'])
+    await expectError(['GET', '/docs/static/none.js'], [404, 'NotFoundError', 'There is no GET /docs/static/none.js'])
   })
 
   test('malformed and overlong URLs', async () => {
@@ -45,6 +46,20 @@ describe('routes', () => {
     await expectError(['GET', `/train/${'a'.repeat(400)}/status`], [422, 'ValidationError', 'too long'])
     await expectError(['GET', `/${'a'.repeat(4000)}`], [404, 'NotFoundError', 'There is no'])
   })
+})
+
+test('files of the documentation, asked for in odd ways', async () => {
+  const file = '/docs/static/swagger-ui.css'
+  const ask = async (headers: Record<string, string>, url = file) =>
+    (await service.call('GET', url, undefined, headers)).status
+  expect(await ask({})).toBe(200)
+  for (const headers of [{ range: 'bytes=99999999-' }, { range: 'bytes=5-1' }, { 'if-match': '"x"' }] as Record<
+    string,
+    string
+  >[])
+    expect(await ask(headers)).toBeLessThan(500)
+  for (const path of ['..%2f..%2fpackage.json', '%00', '....//x', '.hidden', '%5c..'])
+    expect(await ask({}, `/docs/static/${path}`)).toBeGreaterThanOrEqual(400)
 })
 
 describe('JSON', () => {
