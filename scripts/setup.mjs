@@ -14,7 +14,7 @@ const PYTHON_AT_LEAST = [3, 11]
 export async function setup({ engine = 'required', quiet = false } = {}) {
   checkNode()
   await step('node-packages', 'Node packages', {
-    inputs: fingerprint(['package-lock.json', 'package.json'], `${process.version} ${process.arch}`),
+    inputs: fingerprint(['package-lock.json'], `${process.version} ${process.arch}`),
     present: () => existsSync(join(ROOT, 'node_modules', 'typescript')),
     work: installNodePackages,
     quiet,

@@ -175,10 +175,6 @@ export function redacted(config: Config): Record<string, unknown> {
   )
 }
 
-export function hasEngineFiles(config: Config): boolean {
-  return existsSync(config.python)
-}
-
 function deepFreeze<T extends object>(value: T): T {
   for (const inner of Object.values(value)) if (inner && typeof inner === 'object') deepFreeze(inner)
   return Object.freeze(value)

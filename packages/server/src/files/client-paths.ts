@@ -42,16 +42,16 @@ export function createClientPaths(cwd: string): ClientPaths {
     )
 
   return {
-    async openFile(path, roots) {
+    async openFile(path, roots, setting = 'MLX_TRAINING_DATASET_ROOTS') {
       const place = await placeUnder(path, roots)
-      if (!place) throw outside(path, roots, 'MLX_TRAINING_DATASET_ROOTS')
+      if (!place) throw outside(path, roots, setting)
       if (!place.exists) throw await missing(place, await isAllowed(dirname(place.real), roots))
       const { handle, size } = await openChecked(place)
       // A folder on the way may have become a symlink since the check: ask where the open file really is.
       const opened = await pathOf(handle, place.real)
       if (opened !== null && (await isAllowed(opened, roots))) return { handle, realPath: place.real, size }
       await handle.close()
-      throw outside(path, roots, 'MLX_TRAINING_DATASET_ROOTS')
+      throw outside(path, roots, setting)
     },
 
     async existingFolder(path, roots) {

@@ -1,8 +1,7 @@
 import type { JobState, JobSummary, StatusResponse } from '@mlx-training/contract'
 import { fineTunedName } from '../models/names.ts'
+import { AT_WORK } from './machine.ts'
 import type { Job } from './port.ts'
-
-const ACTIVE: readonly JobState[] = ['preparing', 'running', 'stopping']
 
 /** A job as GET /train/{name}/status tells it. Before the first step, counters are 0 and losses null. */
 export function statusOf(job: Job, queuePosition: number | null): StatusResponse {
@@ -38,7 +37,7 @@ export function statusOf(job: Job, queuePosition: number | null): StatusResponse
     attempt: job.attempt,
     queue_position: queuePosition,
     reason: job.reason,
-    estimated_seconds_remaining: ACTIVE.includes(job.state) ? (step?.seconds_remaining ?? null) : null,
+    estimated_seconds_remaining: AT_WORK.includes(job.state) ? (step?.seconds_remaining ?? null) : null,
     output_dir: plan.outputDir,
     checkpoints: progress.checkpoints.map(({ step: at, loss, created_at }) => ({
       step: at,

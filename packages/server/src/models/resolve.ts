@@ -132,7 +132,7 @@ export class Resolver {
   }
 
   async #gguf(name: string): Promise<ModelRef> {
-    const { handle, realPath } = await this.#paths.openFile(name, this.#config.roots.models)
+    const { handle, realPath } = await this.#paths.openFile(name, this.#config.roots.models, 'MLX_TRAINING_MODEL_ROOTS')
     try {
       const magic = Buffer.alloc(4)
       await handle.read(magic, 0, 4, 0)

@@ -98,6 +98,7 @@ describe('resolve', () => {
         code: expect.stringMatching(/forbidden|not_found/),
       })
     await expect(models.resolve(outside)).rejects.toMatchObject({ code: 'forbidden' })
+    await expect(models.resolve('../model.gguf')).rejects.toThrow(/add a folder to MLX_TRAINING_MODEL_ROOTS/)
     await expect(models.resolve('elsewhere/m')).rejects.toMatchObject({ code: 'unavailable' })
     await expect(models.resolve('./work/nothing')).rejects.toMatchObject({ code: 'not_found' })
   })
