@@ -1,4 +1,4 @@
-import type { JobState, JobSummary, StatusResponse } from '@mlx-training/contract'
+import type { JobSummary, StatusResponse } from '@mlx-training/contract'
 import { fineTunedName } from '../models/names.ts'
 import { AT_WORK } from './machine.ts'
 import type { Job } from './port.ts'
