@@ -105,18 +105,25 @@ async function atField<T>(field: string, work: () => Promise<T>): Promise<T> {
 async function outputFolder(request: StartRequest, { config, paths, jobs }: StartDeps): Promise<string> {
   const { experiment_name: name, output_dir = join('outputs', request.experiment_name) } = request
   const folder = await atField('output_dir', () => paths.outputFolder(output_dir, config.roots.outputs))
-  const content = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+  const content = await namesIn(folder)
+  const owner = (await jobs.list()).find((job) => job.plan.outputDir === folder)
+  if (content.length === 0 || owner?.name === name) return folder
+  const leftover = !owner && (await namesIn(join(folder, 'checkpoints'))).some((entry) => entry.startsWith('step-'))
+  if (leftover && request.overwrite) return folder
+  const whose = owner ? `holds the results of experiment "${owner.name}"` : 'is not empty'
+  const remedy = leftover ? 'set overwrite to replace the training run in it' : 'empty it'
+  throw new ServiceError(
+    'conflict',
+    `The output folder ${folder} ${whose}: ${owner ? '' : `${remedy}, or `}give another output_dir`,
+    { errors: [{ field: 'output_dir', message: owner ? `belongs to experiment "${owner.name}"` : 'is not empty' }] },
+  )
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  return await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
     throw error
   })
-  const own = (await jobs.get(name))?.plan.outputDir === folder
-  if (content.length > 0 && !own)
-    throw new ServiceError(
-      'conflict',
-      `The output folder ${folder} is not empty and not of an experiment "${name}": empty it or give another output_dir`,
-      { errors: [{ field: 'output_dir', message: 'is not empty' }] },
-    )
-  return folder
 }
 
 async function baseOf(model: ModelRef): Promise<Base> {

@@ -128,7 +128,20 @@ describe('start', () => {
     await writeFile(join(other, 'thesis.tex'), 'x')
     const { status, body } = await start()
     expect(status).toBe(409)
-    expect(body.detail).toMatch(/not empty.*output_dir/)
+    expect(body.detail).toMatch(/not empty: empty it.*output_dir/)
+    expect((await start({ overwrite: true })).status).toBe(409)
+  })
+
+  test('an output folder of a training run: of another experiment never, a forgotten one with overwrite', async () => {
+    const folder = join(service.folder, 'outputs', name)
+    await mkdir(join(folder, 'checkpoints', 'step-00000004'), { recursive: true })
+    expect((await start()).body.detail).toMatch(/set overwrite/)
+    expect((await start({ overwrite: true })).status).toBe(200)
+    const owner = name
+    name = `${name}-b`
+    const { status, body } = await start({ output_dir: `outputs/${owner}`, overwrite: true })
+    expect(status).toBe(409)
+    expect(body.detail).toContain(`experiment "${owner}"`)
   })
 
   test('a taken name: 409, and replaced once it has ended and overwrite says so', async () => {
