@@ -19,7 +19,7 @@ from tiny import make_tiny_model
 
 @pytest.fixture
 def tiny(tmp_path) -> Path:
-    return make_tiny_model(tmp_path / "tiny")
+    return make_tiny_model(tmp_path / "tiny [v1]*")  # a name that is a pattern to glob
 
 
 def refusal(path: Path, **options) -> str:

@@ -11,6 +11,7 @@ from mlx_engine.deadline import DeadlineExceeded, deadline
 from mlx_engine.process import one_line
 from mlx_engine.prompts import alpaca_text, conversation_text
 from mlx_engine.protocol import ChatMessage, EngineError
+from mlx_engine.render import _fold
 
 _TEMPLATE_SECONDS = 2.0
 _SENTINEL = "\u2042"  # stands for an answer
@@ -37,13 +38,7 @@ def chat_tokens(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) ->
         raise EngineError("invalid_parameters", "messages is empty")
     if not tokenizer.has_chat_template:
         return text_tokens(tokenizer, _plain(tokenizer, messages))
-    try:
-        return tokenizer.encode(_render(tokenizer, messages, prompt=True), add_special_tokens=False)
-    except _TEMPLATE_ERRORS as error:
-        reason = one_line(error)
-        raise EngineError(
-            "invalid_parameters", f"the model's chat template refuses these messages: {reason}"
-        ) from error
+    return tokenizer.encode(_accepted(tokenizer, messages), add_special_tokens=False)
 
 
 def text_tokens(tokenizer: TokenizerWrapper, text: str) -> list[int]:
@@ -63,6 +58,27 @@ def end_tokens(tokenizer: TokenizerWrapper) -> set[int]:
         added = tokenizer.added_tokens_decoder.items()
         ends |= {number for number, token in added if token.special and after.startswith(token.content)}
     return ends
+
+
+def _accepted(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> str:
+    """The messages in the first form that the template shows whole: the one that training chose for such rows."""
+    for candidate in (messages, _fold(messages, fold_system=False), _fold(messages, fold_system=True)):
+        try:
+            text = _render(tokenizer, candidate, prompt=True)
+        except DeadlineExceeded as error:
+            raise _refused(one_line(error)) from error
+        except _TEMPLATE_ERRORS as error:
+            reason = one_line(error)
+            continue
+        hidden = {m.role for m in candidate if m.role in ("system", "tool") and m.content.strip() not in text}
+        if not hidden:
+            return text
+        reason = f"it does not show {' and '.join(sorted(hidden))} messages"
+    raise _refused(reason)
+
+
+def _refused(reason: str) -> EngineError:
+    return EngineError("invalid_parameters", f"the model's chat template refuses these messages: {reason}")
 
 
 def _render(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage], *, prompt: bool) -> str:

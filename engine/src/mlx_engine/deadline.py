@@ -16,17 +16,23 @@ class DeadlineExceeded(Exception):
     pass
 
 
+class _Expired(BaseException):
+    """Not an Exception: Jinja's constant folding swallows those, and would compute the same again later."""
+
+
 @contextmanager
 def deadline(seconds: float, what: str) -> Iterator[None]:
-    """Raises DeadlineExceeded('… took longer than …') in the block. For the main thread, and not to be nested."""
+    """Raises DeadlineExceeded('… took longer than …') from the block. For the main thread, and not to be nested."""
 
     def expire(_signal: int, _frame: object) -> None:
-        raise DeadlineExceeded(f"{what} took longer than {seconds:g} s")
+        raise _Expired
 
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except _Expired:
+        raise DeadlineExceeded(f"{what} took longer than {seconds:g} s") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ def load_model(
     """
     path = Path(path)
     folder.check(path)
-    with _invalid(path):
-        model, config = load_mlx_model(path, lazy=True)
+    # From within: mlx-lm looks for weights with glob, to which a folder name with brackets is a pattern.
+    with _invalid(path), contextlib.chdir(path):
+        model, config = load_mlx_model(Path(), lazy=True)
     packed = "quantization" in config
     cast = getattr(model, "cast_predicate", lambda _: True)
     model.update(tree_map_with_path(lambda name, p: _cast(p, dtype) if cast(name) else p, model.parameters()))
