@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_engine.batches import collate, epoch_batches, evaluation_batches
+from mlx_engine.batches import collate, epoch_batches, evaluation_batches, pieces
 from mlx_engine.data import Example
 from mlx_engine.schedule import learning_rate, warmup_steps
 
@@ -51,6 +51,15 @@ def test_batches_hold_rows_of_like_length_in_random_order() -> None:
 def test_evaluation_takes_all_rows_longest_first() -> None:
     batches = evaluation_batches([3, 9, 5], 2)
     assert [b.tolist() for b in batches] == [[1, 2], [0]]
+
+
+@given(lengths=lengths_of_rows, tokens=st.integers(1, 2000))
+def test_pieces_keep_every_row_and_to_their_size(lengths: list[int], tokens: int) -> None:
+    rows = np.arange(len(lengths))
+    parts = pieces(rows, lengths, tokens)
+    assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
+    assert all(len(part) == 1 or len(part) * max(lengths[i] for i in part) <= tokens for part in parts)
+    assert [part.tolist() for part in pieces(rows, lengths, None)] == [rows.tolist()]
 
 
 def test_collate_shifts_by_one_and_pads_on_the_right() -> None:

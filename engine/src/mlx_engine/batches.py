@@ -46,6 +46,23 @@ def evaluation_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarr
     return _cut(np.argsort(-np.asarray(lengths), kind="stable"), batch_size)
 
 
+def pieces(rows: np.ndarray, lengths: Sequence[int], tokens: int | None) -> list[np.ndarray]:
+    """A batch in pieces of at most `tokens` tokens, padding included; a longer row goes alone. None: in one piece.
+
+    The pieces' gradients are added up, so that only memory and padding change, not what is computed.
+    """
+    if tokens is None:
+        return [rows]
+    found: list[list[int]] = []
+    width = 0
+    for row in sorted(rows.tolist(), key=lambda row: -lengths[row]):
+        if not found or (len(found[-1]) + 1) * width > tokens:
+            found.append([])
+            width = lengths[row]
+        found[-1].append(row)
+    return [np.array(piece) for piece in found]
+
+
 def collate(examples: Sequence[Example], pad: int) -> Batch:
     """Pads on the right. A row's last token is only a target, so T is one less than the longest row's length."""
     width = max(len(example.tokens) for example in examples) - 1

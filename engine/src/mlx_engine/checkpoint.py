@@ -33,7 +33,7 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 
 class Progress(msgspec.Struct):
-    """How far a run is. `epoch` and `batch` follow from `step`; they are kept to be checked."""
+    """How far a run is. Epoch, place in it, learning rate and random numbers follow from `step` and the parameters."""
 
     step: int = 0  # optimiser steps done, skipped ones included
     processed_samples: int = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,13 @@ class Dataset:
     dropped: list[int] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)  # code, message
 
+    @cached_property
+    def lengths(self) -> list[int]:
+        return [len(example.tokens) for example in self.examples]
+
     @property
     def tokens(self) -> int:
-        return sum(len(example.tokens) for example in self.examples)
+        return sum(self.lengths)
 
     @property
     def trained_tokens(self) -> int:

@@ -22,7 +22,7 @@ class Place:
 class Plan:
     def __init__(self, command: Train, data: Dataset) -> None:
         self._command = command
-        self._lengths = [len(example.tokens) for example in data.examples]
+        self._lengths = data.lengths
         self._accumulation = command.gradient_accumulation_steps
         batches = math.ceil(len(self._lengths) / command.dataset.batch_size)
         self.steps_per_epoch = math.ceil(batches / self._accumulation)  # the last step of an epoch may be smaller
