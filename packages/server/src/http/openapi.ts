@@ -81,6 +81,11 @@ export async function addOpenApi(app: FastifyInstance): Promise<void> {
   await app.register(fastifySwaggerUi, {
     routePrefix: '/docs',
     uiConfig: { url: '/openapi.json', persistAuthorization: false },
+    // The bar above the page only offers to browse other documents, which the content security policy forbids.
+    theme: {
+      title: 'mlx-distributed-training: API',
+      css: [{ filename: 'service.css', content: '.swagger-ui .topbar { display: none }' }],
+    },
   })
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
 }
