@@ -22,3 +22,28 @@ def smollm2(smollm2_gguf, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "SmolLM2-135M-Instruct"
     convert(smollm2_gguf, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def chat(models) -> Path:
+    from tiny import make_tiny_model
+
+    return make_tiny_model(models / "chat")
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A serve process, the same for all tests of a file."""
+    from engine_process import EngineProcess
+    from serve_client import Client
+
+    with EngineProcess("-m", "mlx_engine.serve") as process:
+        process.until("hello")
+        yield Client(process)
+        process.close_stdin()
+        assert process.wait() == 0

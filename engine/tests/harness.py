@@ -8,11 +8,11 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from pipes import EngineProcess
 from typing import Any
 
 import msgspec
 
+from engine_process import EngineProcess
 from mlx_engine import platform
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Channel, Command, Train

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from pipes import EngineProcess
 
 import mlx.core as mx
 import pytest
 
+from engine_process import EngineProcess
 from mlx_engine import blas, platform
 from mlx_engine.deadline import DeadlineExceeded, deadline
 from mlx_engine.process import error_frame, error_kind

@@ -1,127 +1,18 @@
 import json
 from pathlib import Path
-from pipes import EngineProcess
 
 import mlx.core as mx
 import pytest
-from mlx.utils import tree_flatten
-from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlx_engine import platform
-from mlx_engine.adapters import Adapters
 from mlx_engine.bases import Bases
-from mlx_engine.chat import chat_tokens, end_tokens
+from mlx_engine.chat import chat_tokens
 from mlx_engine.generate import sampler
 from mlx_engine.load import load_model
 from mlx_engine.prompts import alpaca_text, conversation_text
 from mlx_engine.protocol import ChatMessage, EngineError
+from serve_client import expected, make_adapter, make_letter, make_parrot, prompt_length
 from tiny import STRICT, make_tiny_model
-
-ALL = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"]
-
-
-def make_adapter(path: Path, base: Path, *, rank: int = 4, keys: list[str] = ALL, seed: int = 1, dora=False) -> Path:
-    """As mlx-lm writes them, with random matrices large enough to change every answer."""
-    loaded = load_model(base, dtype=mx.float32)
-    loaded.model.freeze()
-    config = {"rank": rank, "scale": 8.0, "dropout": 0.1, "keys": keys}
-    linear_to_lora_layers(loaded.model, len(loaded.model.layers), config, use_dora=dora)
-    key = mx.random.key(seed)
-    weights = {}
-    for name, array in tree_flatten(loaded.model.trainable_parameters()):
-        key, now = mx.random.split(key)
-        weights[name] = array if name.endswith(".m") else 0.3 * mx.random.normal(array.shape, key=now)
-    path.mkdir(parents=True, exist_ok=True)
-    mx.save_safetensors(str(path / "adapters.safetensors"), weights)
-    kind = "dora" if dora else "lora"
-    content = {"fine_tune_type": kind, "num_layers": len(loaded.model.layers), "lora_parameters": config}
-    (path / "adapter_config.json").write_text(json.dumps(content))
-    return path
-
-
-def greedy(model, prompt: list[int], ends: set[int], limit: int) -> list[int]:
-    """Without cache and without mlx-lm's generation: the whole text anew for every token."""
-    tokens = list(prompt)
-    while len(tokens) < len(prompt) + limit:
-        tokens.append(mx.argmax(model(mx.array([tokens]))[0, -1]).item())
-        if tokens[-1] in ends:
-            break
-    return tokens[len(prompt) :]
-
-
-class Client:
-    def __init__(self, process: EngineProcess) -> None:
-        self.process = process
-        self._count = 0
-
-    def send(self, model: Path, text: str | None = "Hi", **changes) -> str:
-        self._count += 1
-        request = {
-            "id": f"g{self._count}",
-            "model_path": str(model),
-            "adapter_path": None,
-            "messages": None if text is None else [{"role": "user", "content": text}],
-            "prompt": None,
-            "max_tokens": 12,
-            "temperature": 0.0,
-            "top_p": 1.0,
-            "stop": [],
-            "seed": None,
-            **changes,
-        }
-        self.process.send("generate", **request)
-        return request["id"]
-
-    def answer(self, id: str) -> dict:
-        """The done or error frame of a request, whose tokens must add up to its text."""
-        pieces = []
-        for frame in self.process.frames():
-            if frame["type"] == "loaded":
-                continue
-            assert frame["id"] == id
-            if frame["type"] != "token":
-                break
-            assert frame["text"]
-            pieces.append(frame["text"])
-        if frame["type"] == "done":
-            assert "".join(pieces) == frame["text"]
-        return frame
-
-    def ask(self, model: Path, text: str | None = "Hi", **changes) -> dict:
-        return self.answer(self.send(model, text, **changes))
-
-    def refused(self, model: Path, text: str | None = "Hi", **changes) -> tuple[str, str]:
-        frame = self.ask(model, text, **changes)
-        assert frame["type"] == "error"
-        return frame["kind"], frame["message"]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def chat(models) -> Path:
-    return make_tiny_model(models / "chat")
-
-
-@pytest.fixture(scope="module")
-def client():
-    with EngineProcess("-m", "mlx_engine.serve") as process:
-        process.until("hello")
-        yield Client(process)
-        process.close_stdin()
-        assert process.wait() == 0
-
-
-def expected(model_path: Path, text: str, limit: int, adapter: Path | None = None) -> tuple[str, int]:
-    """Text and number of tokens that mlx-lm's own loading of base and adapter gives."""
-    loaded = load_model(model_path, dtype=mx.float32, adapter_path=adapter)
-    prompt = chat_tokens(loaded.tokenizer, [ChatMessage(role="user", content=text)])
-    tokens = greedy(loaded.model, prompt, end_tokens(loaded.tokenizer), limit)
-    return loaded.tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)
-
 
 # ---- answers ----
 
@@ -159,38 +50,6 @@ def test_an_answer_ends_at_max_tokens_and_at_the_context_window(client, chat, mo
     assert "context window of 64" in message
 
 
-def without_layers(path: Path) -> dict[str, mx.array]:
-    """Writes a model whose head sees the normalised embedding alone; returns its weights."""
-    make_tiny_model(path, tie_word_embeddings=False)
-    weights = mx.load(str(path / "model.safetensors"))
-    silent = ("o_proj.weight", "down_proj.weight")
-    return {name: mx.zeros_like(array) if name.endswith(silent) else array for name, array in weights.items()}
-
-
-def make_parrot(path: Path, token: int) -> Path:
-    """A model that says one token for ever."""
-    weights = without_layers(path)
-    weights["model.embed_tokens.weight"] = mx.ones_like(weights["model.embed_tokens.weight"])
-    weights["lm_head.weight"] = mx.zeros_like(weights["lm_head.weight"]).at[token].add(1.0)
-    mx.save_safetensors(str(path / "model.safetensors"), weights)
-    return path
-
-
-def make_letter(path: Path, text: str) -> Path:
-    """A model that says the letters of `text` by turns: each token's embedding points to its successor."""
-    weights = without_layers(path)
-    tokenizer = load_model(path, dtype=mx.float32, lazy=True).tokenizer
-    letters = [tokenizer.encode(letter, add_special_tokens=False)[0] for letter in text]
-    head = mx.zeros_like(weights["lm_head.weight"]).at[letters[0], 0].add(1.0)
-    embedding = mx.zeros_like(head).at[:, 0].add(1.0)  # whatever comes before, the first letter follows
-    for i, letter in enumerate(letters):
-        embedding = embedding.at[letter, 0].add(-1.0).at[letter, i + 1].add(1.0)
-        head = head.at[letters[(i + 1) % len(letters)], i + 1].add(1.0)
-    weights |= {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
-    mx.save_safetensors(str(path / "model.safetensors"), weights)
-    return path
-
-
 @pytest.mark.parametrize(
     ("said", "config", "tokenizer"),
     [
@@ -217,10 +76,6 @@ def test_stop_sequences_end_the_answer_and_are_not_in_it(client, models):
 
 
 # ---- prompts ----
-
-
-def prompt_length(path: Path, text: str, **options) -> int:
-    return len(load_model(path, dtype=mx.float32, lazy=True).tokenizer.encode(text, **options))
 
 
 def test_a_plain_prompt_is_continued_as_it_is(client, chat):
@@ -272,75 +127,6 @@ def test_templates_are_kept_in_their_sandbox_and_their_time(client, chat, models
     assert kind == "invalid_parameters"
     assert reason in message
     assert client.ask(chat)["type"] == "done"
-
-
-# ---- adapters ----
-
-
-def test_adapters_change_the_answer_as_mlx_lm_has_it_and_leave_the_base_exact(client, chat, models):
-    small = make_adapter(models / "small", chat, rank=2, keys=["self_attn.q_proj", "self_attn.v_proj"], seed=1)
-    large = make_adapter(models / "large", chat, rank=8, seed=2)
-    dora = make_adapter(models / "dora", chat, rank=4, seed=3, dora=True)
-    base = client.ask(chat)["text"]
-    texts = {"": base}
-    for adapter in (small, large, dora, small):
-        done = client.ask(chat, adapter_path=str(adapter))
-        assert (done["text"], done["completion_tokens"]) == expected(chat, "Hi", 12, adapter)
-        texts[adapter.name] = done["text"]
-        assert client.ask(chat)["text"] == base
-    assert len(set(texts.values())) == 4
-
-
-def test_adapters_over_a_packed_base_that_stays_packed(tmp_path):
-    """As on GPUs; and modules, not only numbers, are the base's own again without one."""
-    path = make_tiny_model(tmp_path / "packed", quantized=True)
-    adapter = make_adapter(tmp_path / "adapter", path)
-    loaded = load_model(path, dtype=mx.bfloat16)
-    tokens = mx.array([[1, 5, 9]])
-    before, modules = loaded.model(tokens), dict(loaded.model.named_modules())
-    adapters = Adapters(loaded.model)
-    adapters.use(str(adapter))
-    tuned = loaded.model(tokens)
-    assert tuned.dtype == mx.bfloat16
-    assert not mx.array_equal(tuned, before)
-    adapters.use(None)
-    assert dict(loaded.model.named_modules()) == modules
-    assert mx.array_equal(loaded.model(tokens), before)
-
-
-def test_an_adapter_that_was_written_anew_is_read_anew(client, chat, models):
-    adapter = make_adapter(models / "changing", chat, seed=4)
-    first = client.ask(chat, adapter_path=str(adapter))["text"]
-    make_adapter(adapter, chat, seed=5)
-    second = client.ask(chat, adapter_path=str(adapter))
-    assert second["text"] == expected(chat, "Hi", 12, adapter)[0] != first
-
-
-def test_adapters_that_do_not_fit_are_told_and_harm_nobody(client, chat, models):
-    wide = make_tiny_model(models / "wide", hidden_size=96)
-    good = make_adapter(models / "good", chat)
-    before = client.ask(chat, adapter_path=str(good))["text"]
-    for_wide = make_adapter(models / "for-wide", wide)
-    kind, message = client.refused(chat, adapter_path=str(for_wide))
-    assert kind == "invalid_model"
-    assert message.startswith(f"{for_wide}: does not fit this base model: model.layers.")
-    deep = make_adapter(models / "deep", make_tiny_model(models / "deep-base", num_hidden_layers=3))
-    assert "has no place for model.layers.2." in client.refused(chat, adapter_path=str(deep))[1]
-    assert "adapter_config.json is missing" in client.refused(chat, adapter_path=str(models / "nothing"))[1]
-    config = good / "adapter_config.json"
-    content = json.loads(config.read_text())
-    config.write_text(json.dumps(content | {"fine_tune_type": "full"}))
-    assert "name the folder as the model instead" in client.refused(chat, adapter_path=str(good))[1]
-    config.write_text(json.dumps(content))
-    weights = mx.load(str(good / "adapters.safetensors"))
-    mx.eval(weights)  # before the file changes
-    half = {name: array for name, array in weights.items() if not name.endswith("lora_b")}
-    mx.save_safetensors(str(good / "adapters.safetensors"), half)
-    assert "has lora_a where lora_a, lora_b are needed" in client.refused(chat, adapter_path=str(good))[1]
-    (good / "adapters.safetensors").write_bytes(b"x" * 7)
-    assert "cut short" in client.refused(chat, adapter_path=str(good))[1]
-    mx.save_safetensors(str(good / "adapters.safetensors"), weights)
-    assert client.ask(chat, adapter_path=str(good))["text"] == before
 
 
 # ---- requests beside each other ----
