@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import mlx.core as mx
+
 from mlx_engine import checkpoint
 from mlx_engine.control import GRACE_SECONDS, Control, Ended, Outcome
 from mlx_engine.data import Dataset, tokenize
@@ -17,6 +19,8 @@ from mlx_engine.rows import read_rows
 from mlx_engine.run import Run
 
 _STAGE_SECONDS = 0.5
+# Keeping freed buffers buys nothing on a CPU: the same steps took 17 CPU seconds with 3 GB, 256 MB and none of them.
+_CPU_CACHE_BYTES = 256 << 20
 
 
 class Training:
@@ -40,6 +44,8 @@ class Training:
         """The model and the checkpoint to continue from come before the data, so that a stop while a large data set
         is tokenised has something to save."""
         command, engine = self._command, self._engine
+        if engine.platform.on_cpu:
+            mx.set_cache_limit(_CPU_CACHE_BYTES)
         engine.stage("loading_model")
         subject = prepare(command, engine.platform)
         run = Run(command, engine, subject)
