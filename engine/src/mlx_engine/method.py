@@ -96,7 +96,7 @@ def _full(command: Train, config: dict[str, Any]) -> Subject:
     loaded = load_model(base, dtype=mx.float32)
     loaded.model.unfreeze()
     files = {path.name: path.read_bytes() for pattern in _TOKENIZER_FILES for path in base.glob(pattern)}
-    files["config.json"] = _json(config | {"torch_dtype": "float32"})
+    files["config.json"] = _json(config | {"dtype" if "dtype" in config else "torch_dtype": "float32"})
     return Subject(
         loaded,
         weights_name="model.safetensors",
