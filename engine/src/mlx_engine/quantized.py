@@ -1,6 +1,6 @@
 """Packed weights on CPUs: unpacked for each product, which then is a GEMM.
 
-MLX's own quantised product runs scalar code there, 5 GFLOP/s: 974 ms for 1024 × 576 × 1536 against 29 this way, 5 of
+MLX's own quantised product runs scalar code there, 5 GFLOP/s: 974 ms for 1024 by 576 by 1536 against 29 this way, 5 of
 which unpack. The backward pass unpacks again instead of keeping 32-bit weights, so that the model stays as small as it
 is packed: a step over SmolLM2-135M costs about as much time as with 32-bit weights (1024 tokens: 8.9 CPU seconds for
 7.4 to 9.5) and holds 123 MB of weights for 545. What is unpacked at a time is one layer's weight, or the head's.
