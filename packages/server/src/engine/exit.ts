@@ -29,7 +29,9 @@ export function explain({ code, signal, fault, log }: ProcessEnd): string {
       break
     case 'SIGKILL':
       return 'The engine was killed by SIGKILL: most likely the system ran out of memory. A smaller batch_size or max_seq_length, or QLoRA, takes less'
+    // Measured with MLX 0.32.4: on a CPU it segfaults where an allocation fails, and raises nothing.
     case 'SIGSEGV':
+      return `The engine crashed in native code (SIGSEGV), as MLX on a CPU does when memory runs out. A smaller batch_size or max_seq_length takes less${lastLine(log)}`
     case 'SIGBUS':
     case 'SIGILL':
     case 'SIGFPE':
