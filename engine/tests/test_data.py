@@ -162,6 +162,12 @@ def test_a_row_that_no_form_of_suits_the_template_is_dropped(tokens_of: Any) -> 
     ]
 
 
+def test_a_template_that_takes_too_long_ends_the_run(tokens_of: Any) -> None:
+    loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(EngineError, match="chat template cannot be used: the template took longer than 2 s"):
+        tokens_of([row(0, ("user", "Hi"), ("assistant", "Hello"))], template=loops)
+
+
 def test_tools_that_the_template_ignores_go_into_the_system_message(tokens_of: Any) -> None:
     turns = [("user", "Weather?"), ("assistant", "{}"), ("tool", "Rain"), ("assistant", "It rains.")]
     data, tokenizer = tokens_of([row(0, *turns, tools=[{"name": "weather"}])])

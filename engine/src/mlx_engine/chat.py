@@ -4,28 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jinja2
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from mlx_engine.deadline import DeadlineExceeded, deadline
+from mlx_engine.deadline import DeadlineExceeded
 from mlx_engine.process import one_line
 from mlx_engine.prompts import alpaca_text, conversation_text
 from mlx_engine.protocol import ChatMessage, EngineError
-from mlx_engine.render import _fold
-
-_TEMPLATE_SECONDS = 2.0
-_SENTINEL = "\u2042"  # stands for an answer
-# A template is code: whatever it does wrong, short of exhausting memory.
-_TEMPLATE_ERRORS = (
-    jinja2.TemplateError,
-    DeadlineExceeded,
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
+from mlx_engine.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat
 
 
 def chat_tokens(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> list[int]:
@@ -50,10 +35,10 @@ def end_tokens(tokenizer: TokenizerWrapper) -> set[int]:
     """The model's EOS tokens, and the special token with which its template closes an assistant turn."""
     ends = set(tokenizer.eos_token_ids)
     if tokenizer.has_chat_template:
-        talk = [ChatMessage(role="user", content="?"), ChatMessage(role="assistant", content=_SENTINEL)]
+        talk = [ChatMessage(role="user", content="?"), ChatMessage(role="assistant", content=SENTINEL)]
         try:
-            after = _render(tokenizer, talk, prompt=False).rpartition(_SENTINEL)[2].lstrip()
-        except _TEMPLATE_ERRORS:
+            after = render_chat(tokenizer, talk).rpartition(SENTINEL)[2].lstrip()
+        except TEMPLATE_ERRORS:
             return ends
         added = tokenizer.added_tokens_decoder.items()
         ends |= {number for number, token in added if token.special and after.startswith(token.content)}
@@ -62,32 +47,23 @@ def end_tokens(tokenizer: TokenizerWrapper) -> set[int]:
 
 def _accepted(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> str:
     """The messages in the first form that the template shows whole: the one that training chose for such rows."""
-    for candidate in (messages, _fold(messages, fold_system=False), _fold(messages, fold_system=True)):
+    for candidate in (messages, fold(messages, fold_system=False), fold(messages, fold_system=True)):
         try:
-            text = _render(tokenizer, candidate, prompt=True)
+            text = render_chat(tokenizer, candidate, prompt=True)
         except DeadlineExceeded as error:
             raise _refused(one_line(error)) from error
-        except _TEMPLATE_ERRORS as error:
+        except TEMPLATE_ERRORS as error:
             reason = one_line(error)
             continue
-        hidden = {m.role for m in candidate if m.role in ("system", "tool") and m.content.strip() not in text}
-        if not hidden:
+        hidden = hidden_roles(candidate, text)
+        if hidden is None:
             return text
-        reason = f"it does not show {' and '.join(sorted(hidden))} messages"
+        reason = hidden
     raise _refused(reason)
 
 
 def _refused(reason: str) -> EngineError:
     return EngineError("invalid_parameters", f"the model's chat template refuses these messages: {reason}")
-
-
-def _render(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage], *, prompt: bool) -> str:
-    with deadline(_TEMPLATE_SECONDS, "the template"):
-        return tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in messages],
-            tokenize=False,
-            add_generation_prompt=prompt,
-        )
 
 
 def _plain(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> str:

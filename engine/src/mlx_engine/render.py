@@ -15,16 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-
+from mlx_engine.deadline import DeadlineExceeded
 from mlx_engine.prompts import alpaca_text, conversation_text
-from mlx_engine.protocol import ChatMessage
+from mlx_engine.protocol import ChatMessage, EngineError
 from mlx_engine.rows import Row
+from mlx_engine.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat
 
-_SENTINEL = "\u2042"  # stands for an answer when the beginning of one must be found
 _TOOLS = "You can call these functions:\n"
 _TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
-_TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError)
 
 NOTICES = {
     "tools_in_system_message": "the chat template does not show tools, so their descriptions were put into the system "
@@ -109,36 +107,33 @@ class Renderer:
     # ---- chat templates ----
 
     def _template(self, messages: Sequence[ChatMessage], tools: list[Any] | None, prompt: bool = False) -> str:
-        return self._tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in messages],
-            tools=tools,
-            tokenize=False,
-            add_generation_prompt=prompt,
-            **self._dated,
-        )
+        try:
+            return render_chat(self._tokenizer, messages, prompt=prompt, tools=tools, **self._dated)
+        except DeadlineExceeded as error:  # it would on every row
+            raise EngineError("invalid_model", f"the model's chat template cannot be used: {error}") from error
 
     def _accepted(self, row: Row) -> tuple[list[ChatMessage], list[Any] | None, str]:
         """The messages in the first form that the template shows whole, with its text."""
         messages, tools = row.messages, row.tools or None
         reason = ""
         for fold_tools, fold_system in ((False, False), (True, False), (True, True)):
-            candidate = _fold(messages, fold_system=fold_system) if fold_tools else messages
+            candidate = fold(messages, fold_system=fold_system) if fold_tools else messages
             try:
                 text = self._template(candidate, tools)
                 if tools and text == self._template(candidate, None):
                     self._note("tools_in_system_message", row.sample)
                     messages, tools = _with_tools(messages, tools), None
-                    candidate = _fold(messages, fold_system=fold_system) if fold_tools else messages
+                    candidate = fold(messages, fold_system=fold_system) if fold_tools else messages
                     text = self._template(candidate, None)
-            except _TEMPLATE_ERRORS as error:
+            except TEMPLATE_ERRORS as error:
                 reason = " ".join(str(error).split())
                 continue
-            hidden = {m.role for m in candidate if m.role in ("system", "tool") and m.content.strip() not in text}
-            if not hidden:
+            hidden = hidden_roles(candidate, text)
+            if hidden is None:
                 if fold_tools:
                     self._note("roles_folded", row.sample)
                 return candidate, tools, text
-            reason = f"it does not show {' and '.join(sorted(hidden))} messages"
+            reason = hidden
         raise Rejected(f"the chat template does not accept it: {reason}")
 
     def _spans(
@@ -152,7 +147,7 @@ class Renderer:
                 continue
             try:
                 upto = text if i == last else self._template(messages[: i + 1], tools)
-            except _TEMPLATE_ERRORS:
+            except TEMPLATE_ERRORS:
                 return None
             if not text.startswith(upto):
                 return None
@@ -167,12 +162,12 @@ class Renderer:
             prompt = self._template(before, tools, prompt=True)
             if upto.startswith(prompt):
                 return len(prompt)
-        except _TEMPLATE_ERRORS:
+        except TEMPLATE_ERRORS:
             pass
         self._note("generation_prompt_differs", sample)
         try:
-            other = self._template([*before, ChatMessage(role="assistant", content=_SENTINEL)], tools)
-        except _TEMPLATE_ERRORS:
+            other = self._template([*before, ChatMessage(role="assistant", content=SENTINEL)], tools)
+        except TEMPLATE_ERRORS:
             return len(upto)
         return next((i for i, pair in enumerate(zip(upto, other, strict=False)) if pair[0] != pair[1]), len(upto))
 
@@ -182,7 +177,7 @@ class Renderer:
                 continue
             try:
                 upto = self._template(messages[: i + 1], tools)
-            except _TEMPLATE_ERRORS:
+            except TEMPLATE_ERRORS:
                 continue
             yield self._finished(sample, upto, [(self._start(sample, messages[:i], tools, upto), len(upto))])
 
@@ -219,16 +214,3 @@ def _with_tools(messages: list[ChatMessage], tools: list[Any]) -> list[ChatMessa
     if messages[0].role == "system":
         return [ChatMessage(role="system", content=f"{messages[0].content}\n\n{text}"), *messages[1:]]
     return [ChatMessage(role="system", content=text), *messages]
-
-
-def _fold(messages: list[ChatMessage], *, fold_system: bool) -> list[ChatMessage]:
-    """Tool results as user turns, neighbours of one role joined; with `fold_system` no system message either."""
-    folded: list[ChatMessage] = []
-    for message in messages:
-        system = message.role == "system" and not fold_system
-        role = message.role if system or message.role == "assistant" else "user"
-        if folded and folded[-1].role == role:
-            folded[-1] = ChatMessage(role=role, content=f"{folded[-1].content}\n\n{message.content}")
-        else:
-            folded.append(ChatMessage(role=role, content=message.content))
-    return folded
