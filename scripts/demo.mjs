@@ -13,13 +13,7 @@ const QUESTIONS = [
   'Which endpoint starts a training job?',
   'What is the default LoRA rank?',
 ]
-const RECIPE = {
-  epochs: 3,
-  learning_rate: 1e-3,
-  batch_size: 8,
-  lora_r: 16,
-  lora_alpha: 32,
-}
+const RECIPE = { epochs: 2, learning_rate: 2e-3, batch_size: 4, lora_r: 16, lora_alpha: 32 }
 
 const paint = (code) => (text) => (process.stdout.isTTY && !process.env.NO_COLOR ? `\x1b[${code}m${text}\x1b[0m` : text)
 const bold = paint('1')
@@ -87,13 +81,13 @@ async function demo() {
       use_lora: true,
       lora_r: RECIPE.lora_r,
       lora_alpha: RECIPE.lora_alpha,
-      lora_dropout: 0.05,
+      lora_dropout: 0,
       lora_target_modules: ['all-linear'],
     },
     dataset: {
       dataset_path: DATA,
       batch_size: RECIPE.batch_size,
-      max_seq_length: 512,
+      max_seq_length: 256,
       validation_path: HELD_OUT,
     },
     ...(options.steps && { max_steps: Number(options.steps) }),
