@@ -62,16 +62,23 @@ function checkNode() {
     )
 }
 
+/** As packages/server/src/store/database.ts asks: before that, better-sqlite3 is needed. */
+function hasBuiltInSqlite() {
+  const [major, minor] = process.versions.node.split('.').map(Number)
+  return major >= 24 || (major === 22 && minor >= 16)
+}
+
 async function installNodePackages() {
-  const { code, output, missing } = await run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
-    log: 'node-packages.log',
-  })
+  const options = ['--no-audit', '--no-fund', '--loglevel=error']
+  // The one package with a script is better-sqlite3, which is compiled by it.
+  if (hasBuiltInSqlite()) options.push('--ignore-scripts')
+  const { code, output, missing } = await run('npm', ['ci', ...options], { log: 'node-packages.log' })
   if (missing) throw new Stop('npm was not found: install Node with npm, then run this again.')
   if (code === 0) return
   throw new Stop(
     explain(output, 'npm') ??
       (/gyp ERR|not found: make|node-gyp|C\+\+ compiler/i.test(output)
-        ? `better-sqlite3 had to be compiled and could not be: install a C++ compiler and make (${compilerHint()}), then run this again.`
+        ? `better-sqlite3 had to be compiled and could not be: install a C++ compiler and make (${compilerHint()}), then run this again. Node 22.16 and newer need none.`
         : 'Installing the Node packages failed.') + seeLog('node-packages.log'),
   )
 }

@@ -1,8 +1,8 @@
 /** lockHome: one server a home folder. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import Database from 'better-sqlite3'
 import { ConfigError } from '../config.ts'
+import { type Database, openDatabase } from './database.ts'
 
 export interface HomeLock {
   release(): void
@@ -14,10 +14,10 @@ export interface HomeLock {
  */
 export function lockHome(home: string): HomeLock {
   const path = join(home, 'server.lock')
-  let lock: Database.Database | undefined
+  let lock: Database | undefined
   try {
     mkdirSync(home, { recursive: true, mode: 0o700 })
-    lock = new Database(path, { timeout: 0 })
+    lock = openDatabase(path, 0)
     lock.pragma('locking_mode = EXCLUSIVE')
     lock.exec('BEGIN EXCLUSIVE')
   } catch (error) {

@@ -1,9 +1,9 @@
 /** openSqliteStore: the embedded driver. */
 import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
-import Database from 'better-sqlite3'
 import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, SqliteDriver } from 'kysely'
 import { ConfigError } from '../config.ts'
+import { type Database, openDatabase } from './database.ts'
 import { migrate, NewerSchemaError } from './migrations/index.ts'
 import type { Store } from './port.ts'
 import { createStore, type Driver } from './queries.ts'
@@ -14,13 +14,13 @@ import type { Tables } from './schema.ts'
  * returns: WAL with synchronous=FULL. Throws ConfigError, one line, when the file can't be used.
  */
 export async function openSqliteStore(path: string): Promise<Store> {
-  let database: Database.Database | undefined
+  let database: Database | undefined
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
     // Made here, because SQLite would make it by the umask; -wal and -shm take the mode of the main file.
     closeSync(openSync(path, 'a', 0o600))
     chmodSync(path, 0o600)
-    database = new Database(path, { timeout: 5000 })
+    database = openDatabase(path)
     database.pragma('journal_mode = WAL')
     database.pragma('synchronous = FULL')
     database.pragma('foreign_keys = ON')
@@ -47,7 +47,7 @@ function explain(error: unknown): string {
 }
 
 /** An open database as the shared queries want it. */
-export function sqliteDriver(database: Database.Database): Driver {
+export function sqliteDriver(database: Database): Driver {
   return {
     db: new Kysely<Tables>({ dialect: new Dialect(database) }),
     classify(error) {
@@ -61,9 +61,9 @@ export function sqliteDriver(database: Database.Database): Driver {
 }
 
 class Dialect extends SqliteDialect {
-  readonly #database: Database.Database
+  readonly #database: Database
 
-  constructor(database: Database.Database) {
+  constructor(database: Database) {
     super({ database })
     this.#database = database
   }
@@ -74,9 +74,9 @@ class Dialect extends SqliteDialect {
 }
 
 class Transactions extends SqliteDriver {
-  readonly #database: Database.Database
+  readonly #database: Database
 
-  constructor(database: Database.Database) {
+  constructor(database: Database) {
     super({ database })
     this.#database = database
   }

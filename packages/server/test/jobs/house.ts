@@ -2,7 +2,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { JobEvent, JobState } from '@mlx-training/contract'
-import Database from 'better-sqlite3'
 import pino from 'pino'
 import { loadConfig } from '../../src/config.ts'
 import { createEngine } from '../../src/engine/index.ts'
@@ -15,6 +14,7 @@ import type { Job, JobService, ModelRef } from '../../src/jobs/port.ts'
 import { createRunner, type Runner, type RunnerDependencies } from '../../src/jobs/runner.ts'
 import { createJobService } from '../../src/jobs/service.ts'
 import { createModels } from '../../src/models/index.ts'
+import { type Database, openDatabase } from '../../src/store/database.ts'
 import type { Store } from '../../src/store/port.ts'
 import { createStore } from '../../src/store/queries.ts'
 import { openSqliteStore, sqliteDriver } from '../../src/store/sqlite.ts'
@@ -25,7 +25,7 @@ export interface House {
   fake: FakeEngine
   store: Store
   /** The store's own connection. */
-  database: Database.Database
+  database: Database
   jobs: JobService
   events: EventLog
   engine: Engine
@@ -47,7 +47,7 @@ export async function openHouse(
   const fake = 'remove' in engineModules ? engineModules : fakeEngine(engineModules)
   const path = join(fake.folder, 'server.db')
   await (await openSqliteStore(path)).close()
-  const database = new Database(path)
+  const database = openDatabase(path)
   const store = createStore(sqliteDriver(database))
   const notifier = createNotifier()
   const log = pino({ level: 'silent' })

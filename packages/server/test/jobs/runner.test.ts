@@ -163,7 +163,7 @@ finished("stopped", 300)`
     await house.submit()
     await house.reaches('a', 'running')
     await house.jobs.stop('a')
-    house.database.pragma(`max_page_count = ${house.database.pragma('page_count', { simple: true })}`)
+    house.database.pragma(`max_page_count = ${house.database.pragma('page_count')}`)
     await until(() =>
       said.some((text) => text.includes('The disk that holds the database is full: free some space; the job waits')),
     )

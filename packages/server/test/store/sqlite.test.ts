@@ -3,9 +3,9 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import Database from 'better-sqlite3'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ConfigError } from '../../src/config.ts'
+import { openDatabase } from '../../src/store/database.ts'
 import { lockHome } from '../../src/store/lock.ts'
 import { createStore } from '../../src/store/queries.ts'
 import { openSqliteStore, sqliteDriver } from '../../src/store/sqlite.ts'
@@ -59,7 +59,7 @@ describe('the sqlite driver', () => {
 
     const newer = join(home, 'newer.db')
     await (await openSqliteStore(newer)).close()
-    const database = new Database(newer)
+    const database = openDatabase(newer)
     database.exec("INSERT INTO schema_migrations VALUES (99, '0099_future', '')")
     database.close()
     expect(await refusal(newer)).toContain('a newer version of this program made it (migration 0099_future')
@@ -73,8 +73,8 @@ describe('the sqlite driver', () => {
     await store.close()
     const lines = ['x'.repeat(100_000)]
     // SQLite's own limit stands in for the disk's.
-    const database = new Database(path())
-    const pages = database.pragma('page_count', { simple: true })
+    const database = openDatabase(path())
+    const pages = database.pragma('page_count')
     database.pragma(`max_page_count = ${pages}`)
     const full = createStore(sqliteDriver(database))
     await expect(
@@ -103,7 +103,10 @@ describe('lockHome', () => {
   })
 
   it('is free again after kill -9', async () => {
-    const holder = spawn(process.execPath, ['-e', HOLD, join(home, 'server.lock')], {
+    // The built code, as in the server: a lock held by another process.
+    const lock = new URL('../../dist/store/lock.js', import.meta.url).href
+    const hold = `const { lockHome } = await import(process.argv[1]); lockHome(process.argv[2]); console.log('held'); setInterval(() => {}, 1000)`
+    const holder = spawn(process.execPath, ['--input-type=module', '-e', hold, lock, home], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     await once(holder.stdout, 'data')
@@ -118,12 +121,3 @@ describe('lockHome', () => {
     expect(() => lockHome(join(home, 'file'))).toThrow(/can't be used: .*MLX_TRAINING_HOME/)
   })
 })
-
-/** Another process that holds the lock file. */
-const HOLD = `
-  const lock = new (require('better-sqlite3'))(process.argv[1])
-  lock.pragma('locking_mode = EXCLUSIVE')
-  lock.exec('BEGIN EXCLUSIVE')
-  console.log('held')
-  setInterval(() => {}, 1000)
-`
