@@ -39,7 +39,10 @@ function builtIn(): DatabaseSyncClass | null {
   process.emitWarning = () => {}
   try {
     const { DatabaseSync } = createRequire(import.meta.url)('node:sqlite') as { DatabaseSync: DatabaseSyncClass }
-    return 'isTransaction' in DatabaseSync.prototype ? DatabaseSync : null
+    const probe = new DatabaseSync(':memory:')
+    const complete = 'isTransaction' in probe && 'columns' in probe.prepare('SELECT 1')
+    probe.close()
+    return complete ? DatabaseSync : null
   } catch {
     return null
   } finally {
