@@ -23,7 +23,7 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
-from mlx_engine.tensors import sync_folder, write_bytes, write_safetensors
+from mlx_engine.tensors import sync, write_bytes, write_safetensors
 
 FORMAT = 1
 KEPT = 2
@@ -78,13 +78,13 @@ def save(
             name: FileFacts(bytes=(temporary / name).stat().st_size, sha256=sha256) for name, sha256 in facts.items()
         }
         write_bytes(temporary / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        sync_folder(temporary)
+        sync(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync_folder(root)
+    sync(root)
     for old in steps(root)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
@@ -136,7 +136,7 @@ def publish(folder: Path, output: Path) -> None:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, output / source.name)
-    sync_folder(output)
+    sync(output)
 
 
 def clear(root: Path) -> None:

@@ -23,6 +23,7 @@ from mlx_engine.folder import invalid
 from mlx_engine.gguf_file import GGUFFile, Tensor
 from mlx_engine.process import Engine, run
 from mlx_engine.protocol import EngineError, Import, Imported
+from mlx_engine.tensors import sync
 
 _PACKED_BITS = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}
 _PLAIN = ("F32", "F16", "BF16")
@@ -65,7 +66,7 @@ def convert(source: Path, target: Path, stage: Callable[[str, int, int], None] =
         _settle(folder)
         folder.chmod(0o755)  # mkdtemp's 0700 is for secrets
         os.rename(folder, target)
-        _sync(target.parent)
+        sync(target.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -113,15 +114,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _settle(folder: Path) -> None:
     for path in (*folder.iterdir(), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def write_bytes(path: Path, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sync_folder(path: Path) -> None:
-    """Makes renames in `path` last."""
+def sync(path: Path) -> None:
+    """fsyncs a file, or a folder, which makes renames in it last."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

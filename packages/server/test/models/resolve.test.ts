@@ -82,25 +82,25 @@ describe('resolve', () => {
     expect(await models.resolve('org/m')).toEqual({ kind: 'folder', name: 'org/m', path: home })
     expect(await models.resolve('org/m@v1')).toMatchObject({ path: cached })
 
-    const local = await put('work/other', modelFiles())
-    expect(await models.resolve('work/other')).toMatchObject({ path: local })
-    expect(await models.resolve('./work/other')).toMatchObject({ name: './work/other', path: local })
-    expect(await models.resolve(join(root, 'work/other'))).toMatchObject({ path: local })
+    const local = await put('shelf/other', modelFiles())
+    expect(await models.resolve('shelf/other')).toMatchObject({ path: local })
+    expect(await models.resolve('./shelf/other')).toMatchObject({ name: './shelf/other', path: local })
+    expect(await models.resolve(join(root, 'shelf/other'))).toMatchObject({ path: local })
   })
 
   it('keeps to the model roots, symlinks followed', async () => {
     const { models, put, root } = await createWorld()
     const outside = await put('elsewhere/m', modelFiles())
-    await mkdir(join(root, 'work'))
-    await symlink(outside, join(root, 'work', 'link'))
-    for (const name of [outside, './elsewhere/m', '../x', 'work/../elsewhere/m', './work/link'])
+    await mkdir(join(root, 'shelf'))
+    await symlink(outside, join(root, 'shelf', 'link'))
+    for (const name of [outside, './elsewhere/m', '../x', 'shelf/../elsewhere/m', './shelf/link'])
       await expect(models.resolve(name), name).rejects.toMatchObject({
         code: expect.stringMatching(/forbidden|not_found/),
       })
     await expect(models.resolve(outside)).rejects.toMatchObject({ code: 'forbidden' })
     await expect(models.resolve('../model.gguf')).rejects.toThrow(/add a folder to MLX_TRAINING_MODEL_ROOTS/)
     await expect(models.resolve('elsewhere/m')).rejects.toMatchObject({ code: 'unavailable' })
-    await expect(models.resolve('./work/nothing')).rejects.toMatchObject({ code: 'not_found' })
+    await expect(models.resolve('./shelf/nothing')).rejects.toMatchObject({ code: 'not_found' })
   })
 
   it.each<[string, Record<string, Buffer | string | undefined>, RegExp]>([
@@ -157,8 +157,8 @@ describe('resolve', () => {
     const files = Object.entries({ ...modelFiles(), ...change }).filter(
       (entry): entry is [string, Buffer | string] => entry[1] !== undefined,
     )
-    await put('work/m', Object.fromEntries(files))
-    await expect(models.resolve('./work/m')).rejects.toMatchObject({
+    await put('shelf/m', Object.fromEntries(files))
+    await expect(models.resolve('./shelf/m')).rejects.toMatchObject({
       code: 'invalid_parameters',
       message: expect.stringMatching(reason),
     })
@@ -280,9 +280,9 @@ describe('GGUF files', () => {
       },
     })
     writeFolder = async (output) => void (await world.put(output.slice(world.root.length), modelFiles(4)))
-    const folder = await world.put('work', { 'My Model.Q4_1.gguf': 'GGUF\x03', 'fake.gguf': 'PK' })
-    const ref = await world.models.resolve('./work/My Model.Q4_1.gguf')
-    expect(ref).toEqual({ kind: 'gguf', name: './work/My Model.Q4_1.gguf', path: join(folder, 'My Model.Q4_1.gguf') })
+    const folder = await world.put('shelf', { 'My Model.Q4_1.gguf': 'GGUF\x03', 'fake.gguf': 'PK' })
+    const ref = await world.models.resolve('./shelf/My Model.Q4_1.gguf')
+    expect(ref).toEqual({ kind: 'gguf', name: './shelf/My Model.Q4_1.gguf', path: join(folder, 'My Model.Q4_1.gguf') })
 
     const told: unknown[][] = []
     const [path, same] = await Promise.all([
@@ -301,8 +301,8 @@ describe('GGUF files', () => {
     expect(await world.models.ensure(ref, {})).not.toBe(path)
     expect(imports).toHaveLength(2)
 
-    await expect(world.models.resolve('./work/fake.gguf')).rejects.toMatchObject({ code: 'invalid_parameters' })
-    await expect(world.models.resolve('./work/none.gguf')).rejects.toMatchObject({ code: 'not_found' })
+    await expect(world.models.resolve('./shelf/fake.gguf')).rejects.toMatchObject({ code: 'invalid_parameters' })
+    await expect(world.models.resolve('./shelf/none.gguf')).rejects.toMatchObject({ code: 'not_found' })
   })
 })
 

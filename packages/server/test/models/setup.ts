@@ -35,7 +35,7 @@ export async function createWorld(
     {
       MLX_TRAINING_HOME: 'home',
       MLX_TRAINING_BUNDLED_MODELS: 'bundled',
-      MLX_TRAINING_MODEL_ROOTS: join(root, 'work'),
+      MLX_TRAINING_MODEL_ROOTS: join(root, 'shelf'),
       HF_HUB_CACHE: 'hub',
       HF_ENDPOINT: options.hub ?? (await closedUrl()),
       // Not the machine's own, where one may run.
