@@ -144,13 +144,13 @@ def test_heartbeats_come_while_the_main_thread_is_busy():
         assert process.wait() == 0
 
 
-def test_what_is_no_command_is_told_and_the_process_goes_on():
-    with EngineProcess("-c", WAITING) as process:
-        process.send_line("{]")
-        error = process.until("error")[-1]
-        assert (error["kind"], error["id"]) == ("protocol", None)
-        process.send("stop")
-        assert process.wait() == 0
+def test_what_is_no_command_is_told_and_ends_the_process():
+    for line in ("{]", '{"type": "dance"}', '{"type": "cancel", "id": "\\ud800"}'):
+        with EngineProcess("-c", WAITING) as process:
+            process.send_line(line)
+            error = process.until("error")[-1]
+            assert (error["kind"], error["id"]) == ("protocol", None)
+            assert process.wait() == 1
 
 
 def test_an_exception_becomes_an_error_frame_and_exit_status_1():

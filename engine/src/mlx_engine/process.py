@@ -125,13 +125,14 @@ def _send_alive(channel: Channel) -> None:
 
 
 def _read(engine: Engine) -> None:
-    while True:
-        try:
-            for command in read_commands():
-                engine.commands.put(command)
-            _exit(0)  # EOF: the server is gone, or wants this process gone
-        except EngineError as error:
-            engine.channel.send(error_frame(error))
+    try:
+        for command in read_commands():
+            engine.commands.put(command)
+    except EngineError as error:
+        # Whoever sent it waits for an answer that can't be given: the end of the process is one.
+        engine.channel.send(error_frame(error))
+        _exit(1)
+    _exit(0)  # EOF: the server is gone, or wants this process gone
 
 
 def _end_with_parent() -> None:

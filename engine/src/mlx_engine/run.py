@@ -54,6 +54,8 @@ class Run:
         self._output.mkdir(parents=True, exist_ok=True)
         if command.resume:
             self._resume()
+            if self._saved is None:
+                engine.warn("no_checkpoint", "no good checkpoint is left to continue from: training begins anew")
         if self._saved is None:
             checkpoint.clear(self._checkpoints)
         mx.eval(subject.model.parameters(), self._optimizer.state)

@@ -63,7 +63,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   app.server.headersTimeout = REQUEST_TIMEOUT_MS
   app.setValidatorCompiler(schemaCompiler())
   // fast-json-stringify would drop every key that a schema doesn't name.
-  app.setSerializerCompiler(() => (answer) => JSON.stringify(answer))
+  app.setReplySerializer((answer) => `${JSON.stringify(answer)}\n`)
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply))
   app.setNotFoundHandler(notFound)
   refuseOddities(app)

@@ -80,7 +80,8 @@ async function start(config: Config, options: ServerOptions): Promise<{ server: 
     opened.push(() => Promise.all([app.close(), runner.close()]))
     const url = await listen(app, config)
     await runner.start()
-    log.info({ url, config: redacted(config) }, 'started')
+    log.info({ url }, 'started')
+    log.debug({ config: redacted(config) }, 'configuration')
     if (admin.wasOpen) log.warn({ file: admin.file }, 'the admin key could be read by others; its mode is now 0600')
     if (options.signals) closeOnSignals(close, log)
     return { server: { url, adminKey: admin.key, engine: engine.ready(), close }, admin }

@@ -1,9 +1,10 @@
 import { constants } from 'node:fs'
 import { type FileHandle, lstat, open, opendir, readlink, realpath } from 'node:fs/promises'
-import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path'
+import { basename, dirname, isAbsolute, join, resolve, sep } from 'node:path'
 import { ServiceError } from '@mlx-training/contract'
 import { closest } from './closest.ts'
 import type { ClientPaths } from './port.ts'
+import { isUnder } from './under.ts'
 
 /** Kernel interfaces, not files: /proc/self/environ holds keys, devices have side effects when opened. */
 const NEVER = ['/proc', '/sys', '/dev']
@@ -89,11 +90,6 @@ function checkedText(path: string): string {
   if (path.split(sep).some((name) => Buffer.byteLength(name) > MAX_NAME_BYTES))
     throw invalid(`has a name longer than ${MAX_NAME_BYTES} bytes`)
   return path
-}
-
-function isUnder(folder: string, path: string): boolean {
-  const way = relative(folder, path)
-  return way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way)
 }
 
 /**

@@ -35,8 +35,8 @@ export function toServiceError(error: unknown): ServiceError {
 
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const told = toServiceError(error)
-  const level = told.code === 'internal' ? 'error' : 'warn'
-  if (told.status >= 500) request.log[level]({ err: told.cause ?? told, code: told.code }, told.message)
+  if (told.code === 'internal') request.log.error({ err: told.cause ?? told }, told.message)
+  else if (told.status >= 500) request.log.info({ code: told.code, cause: causeOf(told) }, told.message)
   reply.header('x-request-id', request.id)
   if (told.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="mlx-distributed-training"')
   if (told.retryAfter !== undefined) reply.header('retry-after', Math.ceil(told.retryAfter))
@@ -45,6 +45,9 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
     .type('application/json')
     .send(told.toBody(told.status >= 500 ? request.id : undefined))
 }
+
+/** What is missing or unreachable outside of this server needs no stack. */
+const causeOf = ({ cause }: ServiceError) => (cause instanceof Error ? cause.message : undefined)
 
 export function notFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const path = request.url.split('?', 1)[0] ?? ''

@@ -12,8 +12,34 @@ export function acceptJsonOnly(app: FastifyInstance): void {
     if (body.length === 0) return done(null, undefined)
     const text = decode(body)
     if (text === null) return done(new ServiceError('invalid_json', 'The body is not valid UTF-8'))
-    parse(request, text, (error, value) => (error ? done(whatIsWrong(text)) : done(null, value)))
+    parse(request, text, (error, value) => {
+      if (error) return done(whatIsWrong(text))
+      const field = SURROGATE_ESCAPE.test(text) ? halfCharacter(value) : null
+      done(field === null ? null : halfCharacterError(field), value)
+    })
   })
+}
+
+/** UTF-8 can't hold half of a surrogate pair, so only an escape can bring one in. */
+const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/
+
+/** Dotted path of a text or key with half of a surrogate pair: nothing behind this server could read it. */
+function halfCharacter(value: unknown, path = ''): string | null {
+  if (typeof value === 'string') return value.isWellFormed() ? null : path
+  if (value === null || typeof value !== 'object') return null
+  for (const [key, inner] of Object.entries(value)) {
+    const at = path ? `${path}.${key}` : key
+    if (!key.isWellFormed()) return at.toWellFormed()
+    const found = halfCharacter(inner, at)
+    if (found !== null) return found
+  }
+  return null
+}
+
+function halfCharacterError(path: string): ServiceError {
+  const field = path || 'body'
+  const message = 'holds half of a surrogate pair: a character was cut in two, so send it whole or leave it out'
+  return new ServiceError('unprocessable', `${field} ${message}`, { errors: [{ field, message }] })
 }
 
 function decode(body: Buffer): string | null {

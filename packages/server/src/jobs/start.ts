@@ -1,17 +1,18 @@
-import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readdir, realpath } from 'node:fs/promises'
+import { join, relative, sep } from 'node:path'
 import { type EngineHealth, ServiceError, type StartRequest, type StartResponse } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
 import type { Datasets, Snapshot } from '../datasets/port.ts'
 import type { Engine } from '../engine/port.ts'
 import type { ClientPaths } from '../files/port.ts'
+import { isUnder } from '../files/under.ts'
 import { readModelFolder } from '../models/folder.ts'
 import type { Models } from '../models/port.ts'
 import { countParameters, estimateSeconds, humanDuration } from './estimate.ts'
-import type { JobPlan, JobService, ModelRef } from './port.ts'
+import type { Job, JobPlan, JobService, ModelRef } from './port.ts'
 
 export interface StartDeps {
-  config: Pick<Config, 'roots'>
+  config: Pick<Config, 'roots' | 'home'>
   engine: Engine
   datasets: Datasets
   models: Models
@@ -93,9 +94,9 @@ async function atField<T>(field: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (error) {
-    if (!(error instanceof ServiceError) || error.errors || error.status >= 500) throw error
+    if (!(error instanceof ServiceError) || error.status >= 500) throw error
     throw new ServiceError(error.code, error.message, {
-      errors: [{ field, message: error.message }],
+      errors: error.errors?.map((one) => ({ ...one, field })) ?? [{ field, message: error.message }],
       retryAfter: error.retryAfter,
       cause: error,
     })
@@ -105,8 +106,10 @@ async function atField<T>(field: string, work: () => Promise<T>): Promise<T> {
 async function outputFolder(request: StartRequest, { config, paths, jobs }: StartDeps): Promise<string> {
   const { experiment_name: name, output_dir = join('outputs', request.experiment_name) } = request
   const folder = await atField('output_dir', () => paths.outputFolder(output_dir, config.roots.outputs))
+  const all = await jobs.list()
+  await refuseReserved(folder, config, all)
   const content = await namesIn(folder)
-  const owner = (await jobs.list()).find((job) => job.plan.outputDir === folder)
+  const owner = all.find((job) => job.plan.outputDir === folder)
   if (content.length === 0 || owner?.name === name) return folder
   const leftover = !owner && (await namesIn(join(folder, 'checkpoints'))).some((entry) => entry.startsWith('step-'))
   if (leftover && request.overwrite) return folder
@@ -117,6 +120,22 @@ async function outputFolder(request: StartRequest, { config, paths, jobs }: Star
     `The output folder ${folder} ${whose}: ${owner ? '' : `${remedy}, or `}give another output_dir`,
     { errors: [{ field: 'output_dir', message: owner ? `belongs to experiment "${owner.name}"` : 'is not empty' }] },
   )
+}
+
+/** Not where programs keep their own things (.git, .ssh, this server's home), nor in or around another experiment's folder. */
+async function refuseReserved(folder: string, { roots, home }: StartDeps['config'], jobs: Job[]): Promise<void> {
+  const refuse = (why: string) => {
+    const errors = [{ field: 'output_dir', message: why }]
+    throw new ServiceError('invalid_path', `The output folder ${folder} ${why}: give another output_dir`, { errors })
+  }
+  if (isUnder(await realpath(home).catch(() => home), folder)) refuse("is in the server's own folder")
+  const allowed = await Promise.all(roots.outputs.map((root) => realpath(root).catch(() => root)))
+  const below = allowed.filter((root) => isUnder(root, folder)).map((root) => relative(root, folder))
+  if (below.every((path) => path.split(sep).some((part) => part.startsWith('.')))) refuse('is in a hidden folder')
+  const other = jobs.find(
+    ({ plan: { outputDir } }) => folder !== outputDir && (isUnder(outputDir, folder) || isUnder(folder, outputDir)),
+  )
+  if (other) refuse(`overlaps with that of experiment "${other.name}"`)
 }
 
 async function namesIn(folder: string): Promise<string[]> {

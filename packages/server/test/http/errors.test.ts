@@ -92,6 +92,25 @@ describe('JSON', () => {
     expect(response.json()).toMatchObject({ status_code: 400, detail: 'The body is not valid UTF-8' })
   })
 
+  test('half of a surrogate pair, which JSON can spell but no UTF-8 holds, names its field', async () => {
+    for (const [body, field] of [
+      ['{"prompt": "a \\ud800 b"}', 'prompt'],
+      ['{"prompt": "x", "stop": ["y", "\\uDFFF"]}', 'stop.1'],
+      ['{"prompt": "x", "messages": [{"role": "user", "content": "\\ud83d"}]}', 'messages.0.content'],
+    ] as const)
+      await expectError(
+        ['POST', '/generate', body],
+        [422, 'ValidationError', `${field} holds half of a surrogate pair`],
+      )
+    const whole = await service.app.inject({
+      method: 'POST',
+      url: '/generate',
+      headers: json,
+      payload: '{"prompt": "\\ud83d\\ude00", "max_tokens": 0}',
+    })
+    expect(whole.json()).toMatchObject({ errors: [{ field: 'max_tokens' }] })
+  })
+
   test('a byte order mark is let in', async () => {
     await expectError(['POST', '/generate', '\ufeff{}'], [422, 'ValidationError', 'prompt'])
   })

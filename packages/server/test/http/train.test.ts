@@ -144,6 +144,23 @@ describe('start', () => {
     expect(body.detail).toContain(`experiment "${owner}"`)
   })
 
+  test('an output folder of this server, of another program, or around or inside that of another experiment', async () => {
+    expect((await start({ output_dir: 'outputs' })).status).toBe(400)
+    await start()
+    const inner = await start({ experiment_name: `${name}-in`, output_dir: `outputs/${name}/deep` })
+    expect(inner).toMatchObject({ status: 400, body: { errors: [{ field: 'output_dir' }] } })
+    expect(inner.body.detail).toContain(`experiment "${name}"`)
+    for (const folder of ['.git/x', 'outputs/.ssh'])
+      expect((await start({ experiment_name: `${name}-h`, output_dir: folder })).body.detail).toMatch(/hidden folder/)
+    const home = await start({ experiment_name: `${name}-s`, output_dir: join(service.config.home, 'snapshots') })
+    expect(home.body.detail).toMatch(/server's own folder/)
+  })
+
+  test('a validation file that is not valid is told as such', async () => {
+    const { body } = await start({ dataset: { dataset_path: 'data.json', validation_path: 'bad.json' } })
+    expect(body).toMatchObject({ status_code: 400, errors: [{ field: 'dataset.validation_path' }] })
+  })
+
   test('a taken name: 409, and replaced once it has ended and overwrite says so', async () => {
     await start()
     expect(await start()).toMatchObject({ status: 409, body: { error_type: 'ConflictError' } })
