@@ -17,6 +17,12 @@ const QUESTIONS = [
 // Two thirds of two epochs' steps answer the three questions right; all of them take a minute and a half more on two cores.
 const RECIPE = { epochs: 2, max_steps: 140, learning_rate: 2e-3, batch_size: 4, lora_r: 16, lora_alpha: 32 }
 
+const STAGES = {
+  loading_model: 'loading the model',
+  tokenizing: 'tokenising',
+  evaluating: 'measuring the held-out loss',
+}
+
 const paint = (code) => (text) => (process.stdout.isTTY && !process.env.NO_COLOR ? `\x1b[${code}m${text}\x1b[0m` : text)
 const bold = paint('1')
 const dim = paint('2')
@@ -73,6 +79,7 @@ async function demo() {
   if (!report.valid) throw new Stop(`The bundled data set is not valid: ${report.errors[0]}`)
   console.log(`${bold('Data')}     ${report.total_samples} ${report.format} rows, ${report.warnings.length} warnings`)
 
+  await endEarlierDemo()
   const before = await answers(undefined)
   const job = await api('POST', '/train/start', {
     experiment_name: EXPERIMENT,
@@ -96,8 +103,12 @@ async function demo() {
     overwrite: true,
   })
   console.log(
-    `${bold('Training')} ${job.experiment_name} (${job.job_id}), LoRA on ${BUNDLED_MODEL}, estimated ${job.estimated_time}\n`,
+    `${bold('Training')} ${job.experiment_name} by LoRA on ${BUNDLED_MODEL}, estimated ${job.estimated_time}\n`,
   )
+  if (job.queue_position > 0 || (await api('GET', '/health')).active_jobs > 1)
+    console.log(
+      'Another job is at work; this one begins after it. (GET /train lists them, POST /train/NAME/stop ends one.)',
+    )
   await follow(job.experiment_name)
 
   const after = await answers(`fine-tuned/${EXPERIMENT}`)
@@ -105,6 +116,21 @@ async function demo() {
     console.log(`\n${bold(`? ${question}`)}`)
     console.log(`  ${dim('before')} ${before[index]}`)
     console.log(`  ${green('after ')} ${after[index]}`)
+  }
+}
+
+/** A demo that was broken off would go on with its job; this one begins anew. */
+async function endEarlierDemo() {
+  const ended = ['completed', 'stopped', 'failed']
+  const earlier = async () =>
+    (await api('GET', '/train')).training_jobs.find((job) => job.experiment_name === EXPERIMENT)
+  let job = await earlier()
+  if (!job || ended.includes(job.status)) return
+  console.log('Ending the earlier demo that was broken off …')
+  await api('POST', `/train/${EXPERIMENT}/stop`)
+  while (!ended.includes(job.status)) {
+    await new Promise((resume) => setTimeout(resume, 200))
+    job = await earlier()
   }
 }
 
@@ -151,12 +177,11 @@ async function follow(name) {
       const line = message.split('\n').find((text) => text.startsWith('data:'))
       if (!line) continue
       const { type, data } = JSON.parse(line.slice(5))
+      if (type === 'stage') bar.wait(STAGES[data.stage] ?? data.stage)
       if (type === 'prepared') {
         total = data.total_steps
-        bar.note(
-          `${data.samples} rows, ${data.trained_tokens} trained tokens an epoch; ` +
-            `${data.trainable_params.toLocaleString('en')} of ${data.total_params.toLocaleString('en')} parameters train`,
-        )
+        bar.note(`${data.samples} rows, ${count(data.trained_tokens)} trained tokens an epoch`)
+        bar.note(`${count(data.trainable_params)} of ${count(data.total_params)} parameters train`)
       }
       if (type === 'step') bar.draw(data, total)
       if (type === 'eval') bar.note(`held-out loss after step ${data.step}: ${data.loss.toFixed(3)}`)
@@ -171,36 +196,44 @@ async function follow(name) {
   throw new Stop('The event stream broke off before the job ended.')
 }
 
+/** One line that is drawn over again on a terminal; elsewhere a line for each tenth of the way. */
 function progressBar() {
   const live = process.stdout.isTTY
-  let drawn = false
-  let lastTenth = -1
-  const clear = () => {
-    if (drawn) process.stdout.write('\r\x1b[2K')
-    drawn = false
-  }
+  let last = null
+  let tenth = -1
+  const show = (text) => live && process.stdout.write(`\r\x1b[2K${text}`)
   return {
     draw(step, total) {
       const part = total ? step.step / total : 0
-      const full = Math.round(part * 24)
+      const columns = process.stdout.columns || 80
+      const width = columns < 96 ? 10 : 24
+      const full = Math.round(part * width)
       const left = step.seconds_remaining === null ? '' : `  ${duration(step.seconds_remaining)} left`
       const text =
-        `${'█'.repeat(full)}${'░'.repeat(24 - full)} ${String(Math.round(part * 100)).padStart(3)}%  step ${step.step}/${total}  ` +
+        `${'█'.repeat(full)}${'░'.repeat(width - full)} ${String(Math.round(part * 100)).padStart(3)}%  step ${step.step}/${total}  ` +
         `loss ${step.loss === null ? '–' : step.loss.toFixed(3)}  ${Math.round(step.tokens_per_second)} tokens/s${left}`
-      if (live) {
-        process.stdout.write(`\r\x1b[2K${text.slice(0, (process.stdout.columns || 80) - 1)}`)
-        drawn = true
-      } else if (Math.floor(part * 10) > lastTenth) {
-        lastTenth = Math.floor(part * 10)
-        console.log(text)
-      }
+      last = text.slice(0, columns - 1)
+      show(last)
+      if (!live && Math.floor(part * 10) > tenth) console.log(text)
+      tenth = Math.floor(part * 10)
     },
+    /** What it is busy with between two steps. */
+    wait: (text) => show(dim(`${text} …`)),
     note(text) {
-      clear()
+      show('')
       console.log(dim(text))
+      if (last) show(last)
     },
-    end: () => (drawn ? process.stdout.write('\n') : undefined),
+    end() {
+      if (!live) return
+      show(last ?? '')
+      process.stdout.write('\n')
+    },
   }
+}
+
+function count(number) {
+  return number.toLocaleString('en')
 }
 
 function duration(seconds) {

@@ -23,7 +23,7 @@ test('the curl tour of the README works when pasted', async () => {
   const tour = /<!-- tour -->\n```bash\n([\s\S]*?)```/.exec(readme)?.[1] ?? ''
   const script = tour
     .replace('http://127.0.0.1:8200', server.url)
-    .replace('"max_steps": 30', '"max_steps": 2')
+    .replace('"max_steps": 60', '"max_steps": 2')
     .replaceAll('curl -s', 'echo; curl -s')
   const output = execFileSync('bash', ['-euo', 'pipefail', '-c', script], { encoding: 'utf8', cwd: folder.path })
   const answers = output.split('\n').filter((line) => line.startsWith('{'))
