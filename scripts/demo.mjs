@@ -15,7 +15,13 @@ const QUESTIONS = [
 ]
 
 // Two thirds of two epochs' steps answer the three questions right; all of them take a minute and a half more on two cores.
-const RECIPE = { epochs: 2, max_steps: 140, learning_rate: 2e-3, batch_size: 4, lora_r: 16, lora_alpha: 32 }
+const RECIPE = {
+  epochs: 2,
+  max_steps: 140,
+  learning_rate: 2e-3,
+  lora: { use_lora: true, lora_r: 16, lora_alpha: 32, lora_dropout: 0, lora_target_modules: ['all-linear'] },
+  dataset: { dataset_path: DATA, validation_path: HELD_OUT, batch_size: 4, max_seq_length: 256 },
+}
 
 const STAGES = {
   loading_model: 'loading the model',
@@ -67,12 +73,13 @@ async function start() {
     })
     return await startServer(config, { signals: true })
   } catch (error) {
-    return fail(error instanceof ConfigError || error.userMessage ? new Stop(error.message) : error)
+    return fail(error instanceof ConfigError ? new Stop(error.message) : error)
   }
 }
 
 async function demo() {
-  const { engine } = await untilEngineIsReady()
+  const engine = await server.engine
+  if (engine.state !== 'ready') throw new Stop(`The engine does not work: ${engine.reason}`)
   console.log(`\n${bold('Engine')}   ${engine.device}, ${engine.backend}, ${engine.dtype}`)
 
   const report = await api('POST', '/datasets/validate', { file_path: DATA })
@@ -84,22 +91,8 @@ async function demo() {
   const job = await api('POST', '/train/start', {
     experiment_name: EXPERIMENT,
     model_name: BUNDLED_MODEL,
-    epochs: RECIPE.epochs,
-    learning_rate: RECIPE.learning_rate,
-    lora: {
-      use_lora: true,
-      lora_r: RECIPE.lora_r,
-      lora_alpha: RECIPE.lora_alpha,
-      lora_dropout: 0,
-      lora_target_modules: ['all-linear'],
-    },
-    dataset: {
-      dataset_path: DATA,
-      batch_size: RECIPE.batch_size,
-      max_seq_length: 256,
-      validation_path: HELD_OUT,
-    },
-    max_steps: options.steps ? Number(options.steps) : RECIPE.max_steps,
+    ...RECIPE,
+    ...(options.steps && { max_steps: Number(options.steps) }),
     overwrite: true,
   })
   console.log(
@@ -134,30 +127,12 @@ async function endEarlierDemo() {
   }
 }
 
-async function untilEngineIsReady() {
-  for (;;) {
-    const health = await api('GET', '/health')
-    if (health.engine.state === 'ready') return health
-    if (health.engine.state === 'unavailable') throw new Stop(`The engine does not work: ${health.engine.reason}`)
-    await new Promise((resume) => setTimeout(resume, 200))
-  }
-}
-
 async function answers(model) {
   const texts = []
-  for (const prompt of QUESTIONS)
-    texts.push(
-      (
-        await api('POST', '/generate', {
-          prompt,
-          model,
-          temperature: 0,
-          max_tokens: 60,
-        })
-      ).text
-        .trim()
-        .replaceAll('\n', ' '),
-    )
+  for (const prompt of QUESTIONS) {
+    const { text } = await api('POST', '/generate', { prompt, model, temperature: 0, max_tokens: 60 })
+    texts.push(text.trim().replaceAll('\n', ' '))
+  }
   return texts
 }
 

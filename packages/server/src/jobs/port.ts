@@ -1,4 +1,4 @@
-import type { Checkpoint, DatasetFormat, FrameOf, JobState, StartRequest, StatusResponse } from '@mlx-training/contract'
+import type { Checkpoint, DatasetFormat, FrameOf, JobState, StartRequest } from '@mlx-training/contract'
 
 /** What the user wants of an active job; the runner brings the engine there. */
 export type Intent = 'run' | 'pause' | 'stop'
@@ -75,5 +75,3 @@ export interface JobService {
   queuePosition(job: Job): Promise<number | null>
   counts(): Promise<{ active: number; queued: number }>
 }
-
-export type StatusMetrics = StatusResponse['metrics']
