@@ -16,7 +16,7 @@ from engine_process import EngineProcess
 from mlx_engine import platform
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Channel, Command, Train
-from mlx_engine.training import Training
+from mlx_engine.training.session import Training
 
 Frame = dict[str, Any]
 

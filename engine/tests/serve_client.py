@@ -8,9 +8,9 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from engine_process import EngineProcess
-from mlx_engine.chat import chat_tokens, end_tokens
-from mlx_engine.load import load_model
+from mlx_engine.models.load import load_model
 from mlx_engine.protocol import ChatMessage
+from mlx_engine.serving.chat import chat_tokens, end_tokens
 from tiny import make_tiny_model
 
 ALL = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"]

@@ -2,8 +2,8 @@ import json
 
 import mlx.core as mx
 
-from mlx_engine.adapters import Adapters
-from mlx_engine.load import load_model
+from mlx_engine.models.adapters import Adapters
+from mlx_engine.models.load import load_model
 from serve_client import expected, make_adapter
 from tiny import make_tiny_model
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_engine.batches import collate, epoch_batches, evaluation_batches, pieces
-from mlx_engine.data import Example
-from mlx_engine.schedule import learning_rate, warmup_steps
+from mlx_engine.data.batches import collate, epoch_batches, evaluation_batches, pieces
+from mlx_engine.data.tokenize import Example
+from mlx_engine.training.schedule import learning_rate, warmup_steps
 
 lengths_of_rows = st.lists(st.integers(2, 500), min_size=1, max_size=300)
 

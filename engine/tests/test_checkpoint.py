@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mlx_engine import checkpoint
-from mlx_engine.checkpoint import Damaged, Manifest, Progress
 from mlx_engine.process import error_kind
-from mlx_engine.tensors import write_safetensors
+from mlx_engine.training import checkpoint
+from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
+from mlx_engine.training.tensors import write_safetensors
 
 
 def save(root: Path, step: int) -> Path:

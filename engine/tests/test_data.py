@@ -15,9 +15,9 @@ from mlx_lm.utils import load_tokenizer
 from transformers import ByT5Tokenizer
 
 from harness import row, write_snapshot
-from mlx_engine.data import Dataset, Example, tokenize, truncate
+from mlx_engine.data.rows import read_rows
+from mlx_engine.data.tokenize import Dataset, Example, tokenize, truncate
 from mlx_engine.protocol import EngineError
-from mlx_engine.rows import read_rows
 from tiny import STRICT, THINKING, make_tiny_model, make_tokenizer
 
 DATE = datetime.date(2026, 1, 2)

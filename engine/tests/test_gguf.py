@@ -12,9 +12,9 @@ from mlx.utils import tree_flatten
 from engine_process import EngineProcess
 from gguf_models import HEAD_DIM, HEADS, KV_HEADS, TOKENS, keys, tensors
 from gguf_writer import Data, decode, random_data, write_gguf
-from mlx_engine import gguf_file
 from mlx_engine.gguf import convert
-from mlx_engine.load import load_model, total_params
+from mlx_engine.models import gguf_file
+from mlx_engine.models.load import load_model, total_params
 from mlx_engine.protocol import EngineError
 
 MLX_NAMES = {

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer
 
 from gguf_models import BPE_KEYS, BYTES, keys, tensors
 from gguf_writer import write_gguf
-from mlx_engine import gguf_file
 from mlx_engine.gguf import convert
-from mlx_engine.load import load_model
+from mlx_engine.models import gguf_file
+from mlx_engine.models.load import load_model
 
 GPT2_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
-from mlx_engine import folder
-from mlx_engine.load import load_model, total_params, trainable_params
+from mlx_engine.models import folder
+from mlx_engine.models.load import load_model, total_params, trainable_params
 from mlx_engine.protocol import EngineError
 from tiny import make_tiny_model
 

@@ -9,9 +9,9 @@ from mlx.utils import tree_flatten
 from mlx_lm import load as mlx_lm_load
 from mlx_lm.tuner.lora import LoRALinear
 
-from mlx_engine.lora import TrainedLoRALinear, apply_lora, target_keys
+from mlx_engine.models.quantized import UnpackingEmbedding, UnpackingLinear, unpack_on_use
 from mlx_engine.protocol import EngineError, LoraSpec
-from mlx_engine.quantized import UnpackingEmbedding, UnpackingLinear, unpack_on_use
+from mlx_engine.training.lora import TrainedLoRALinear, apply_lora, target_keys
 from tiny import make_tiny_model
 
 

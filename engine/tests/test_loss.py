@@ -11,11 +11,11 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm import load as mlx_lm_load
 
-from mlx_engine.batches import collate
-from mlx_engine.data import Example
-from mlx_engine.lora import apply_lora
-from mlx_engine.loss import Loss, arrays, cross_entropy_sum
+from mlx_engine.data.batches import collate
+from mlx_engine.data.tokenize import Example
 from mlx_engine.protocol import LoraSpec
+from mlx_engine.training.lora import apply_lora
+from mlx_engine.training.loss import Loss, arrays, cross_entropy_sum
 from tiny import make_tiny_model
 
 SPEC = LoraSpec(rank=4, alpha=8.0, dropout=0.0, target_modules=["all-linear"])

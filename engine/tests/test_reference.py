@@ -14,11 +14,11 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm import load as mlx_lm_load
 
-from mlx_engine.batches import collate
-from mlx_engine.data import Example
-from mlx_engine.lora import apply_lora
-from mlx_engine.loss import Loss, arrays
+from mlx_engine.data.batches import collate
+from mlx_engine.data.tokenize import Example
 from mlx_engine.protocol import LoraSpec
+from mlx_engine.training.lora import apply_lora
+from mlx_engine.training.loss import Loss, arrays
 from tiny import make_tiny_model
 
 HEADS, KV_HEADS, WIDTH, EPS, THETA, SCALE = 4, 2, 16, 1e-5, 10000.0, 2.0

@@ -5,12 +5,12 @@ import mlx.core as mx
 import pytest
 
 from mlx_engine import platform
-from mlx_engine.bases import Bases
-from mlx_engine.chat import chat_tokens
-from mlx_engine.generate import sampler
-from mlx_engine.load import load_model
-from mlx_engine.prompts import alpaca_text, conversation_text
+from mlx_engine.models.bases import Bases
+from mlx_engine.models.load import load_model
+from mlx_engine.models.prompts import alpaca_text, conversation_text
 from mlx_engine.protocol import ChatMessage, EngineError
+from mlx_engine.serving.chat import chat_tokens
+from mlx_engine.serving.generate import sampler
 from serve_client import expected, make_adapter, make_letter, make_parrot, prompt_length
 from tiny import STRICT, make_tiny_model
 

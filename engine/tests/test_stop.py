@@ -9,7 +9,7 @@ import pytest
 from mlx_lm import load as mlx_lm_load
 
 from harness import of, row, start, train_command
-from mlx_engine import checkpoint
+from mlx_engine.training import checkpoint
 from tiny import make_tiny_model
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from mlx_engine.text import Detokenizer, StopFilter
+from mlx_engine.serving.text import Detokenizer, StopFilter
 from tiny import make_tokenizer
 
 

@@ -18,12 +18,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlx_engine import gguf_file, gguf_model, gguf_tokenizer
-from mlx_engine.folder import invalid
-from mlx_engine.gguf_file import GGUFFile, Tensor
+from mlx_engine.models import gguf_file, gguf_model, gguf_tokenizer
+from mlx_engine.models.folder import invalid
+from mlx_engine.models.gguf_file import GGUFFile, Tensor
 from mlx_engine.process import Engine, run
 from mlx_engine.protocol import EngineError, Import, Imported
-from mlx_engine.tensors import sync
+from mlx_engine.training.tensors import sync
 
 _PACKED_BITS = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}
 _PLAIN = ("F32", "F16", "BF16")

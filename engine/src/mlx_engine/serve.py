@@ -19,7 +19,7 @@ def main(engine: Engine) -> None:
 
 class Server:
     def __init__(self, engine: Engine) -> None:
-        from mlx_engine.bases import Bases  # seconds of imports, after hello
+        from mlx_engine.models.bases import Bases  # seconds of imports, after hello
 
         self._engine = engine
         self._bases = Bases(engine.platform, lambda path, s: engine.channel.send(Loaded(model_path=path, seconds=s)))
@@ -65,7 +65,7 @@ class Server:
             self._running = None
 
     def _generate(self, request: Generate) -> None:
-        from mlx_engine.generate import Result, generate
+        from mlx_engine.serving.generate import Result, generate
 
         base = self._bases.get(request.model_path)
         base.adapters.use(request.adapter_path)

@@ -6,7 +6,7 @@ from mlx_engine.protocol import Train
 
 def main(engine: Engine) -> None:
     command = engine.expect(Train)
-    from mlx_engine.training import Training  # takes seconds to import, which hello should not wait for
+    from mlx_engine.training.session import Training  # takes seconds to import, which hello should not wait for
 
     Training(command, engine).run()
 

@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from mlx_engine.folder import invalid
+from mlx_engine.models.folder import invalid
 from mlx_engine.protocol import EngineError
 
 _MAX_ENTRIES = 100_000  # keys, or tensors: the largest mixtures of experts have a few thousand

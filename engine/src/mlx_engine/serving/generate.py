@@ -11,10 +11,10 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step
 from mlx_lm.sample_utils import apply_top_p
 
-from mlx_engine.chat import chat_tokens, text_tokens
-from mlx_engine.load import LoadedModel
+from mlx_engine.models.load import LoadedModel
 from mlx_engine.protocol import EngineError, Generate
-from mlx_engine.text import Detokenizer, StopFilter
+from mlx_engine.serving.chat import chat_tokens, text_tokens
+from mlx_engine.serving.text import Detokenizer, StopFilter
 
 _PREFILL_TOKENS = 256  # of the prompt at a time; a cancel is seen between them
 _Sampler = Callable[[mx.array], mx.array]

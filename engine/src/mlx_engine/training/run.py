@@ -11,12 +11,12 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
-from mlx_engine import checkpoint
-from mlx_engine.checkpoint import Damaged, Manifest, Progress
-from mlx_engine.method import Subject, base_fingerprint, template_sha256
-from mlx_engine.optimizer import make_optimizer, restore, state_arrays
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Checkpoint, EngineError, Train
+from mlx_engine.training import checkpoint
+from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
+from mlx_engine.training.method import Subject, base_fingerprint, template_sha256
+from mlx_engine.training.optimizer import make_optimizer, restore, state_arrays
 
 # Parameters that may change between an interrupted run and its continuation: none of them changes a number.
 _FREE = {

@@ -12,8 +12,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from mlx_engine.folder import invalid
-from mlx_engine.gguf_file import GGUFFile
+from mlx_engine.models.folder import invalid
+from mlx_engine.models.gguf_file import GGUFFile
 
 _CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
 

@@ -13,8 +13,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlx_engine.folder import invalid
-from mlx_engine.gguf_file import GGUFFile
+from mlx_engine.models.folder import invalid
+from mlx_engine.models.gguf_file import GGUFFile
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlx_engine.data import Example
+from mlx_engine.data.tokenize import Example
 
 # Rows are sorted by length inside mega-batches of this many batches: enough that a batch's rows are of nearly equal
 # length, few enough that the epochs differ.

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_engine import checkpoint
-from mlx_engine.control import GRACE_SECONDS, Control, Ended, Outcome
-from mlx_engine.data import Dataset, tokenize
-from mlx_engine.loop import Loop
-from mlx_engine.method import prepare
-from mlx_engine.plan import Plan
+from mlx_engine.data.rows import read_rows
+from mlx_engine.data.tokenize import Dataset, tokenize
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Finished, Prepared, Train
-from mlx_engine.rows import read_rows
-from mlx_engine.run import Run
+from mlx_engine.training import checkpoint
+from mlx_engine.training.control import GRACE_SECONDS, Control, Ended, Outcome
+from mlx_engine.training.loop import Loop
+from mlx_engine.training.method import prepare
+from mlx_engine.training.plan import Plan
+from mlx_engine.training.run import Run
 
 _STAGE_SECONDS = 0.5
 # Keeping freed buffers buys nothing on a CPU: the same steps took 17 CPU seconds with 3 GB, 256 MB and none of them.

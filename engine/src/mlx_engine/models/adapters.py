@@ -18,7 +18,7 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tuner.dora import DoRAEmbedding, DoRALinear
 from mlx_lm.tuner.lora import LoRAEmbedding, LoRALinear, LoRASwitchLinear
 
-from mlx_engine.folder import check_safetensors, invalid, read_json
+from mlx_engine.models.folder import check_safetensors, invalid, read_json
 
 _FILES = ("adapter_config.json", "adapters.safetensors")
 _KEPT = 16  # adapters, a few megabytes each

@@ -12,11 +12,11 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from mlx_engine import folder
-from mlx_engine.adapters import Adapters
-from mlx_engine.chat import end_tokens
-from mlx_engine.load import LoadedModel, load_model
+from mlx_engine.models import folder
+from mlx_engine.models.adapters import Adapters
+from mlx_engine.models.load import LoadedModel, load_model
 from mlx_engine.platform import Platform, memory_bytes
+from mlx_engine.serving.chat import end_tokens
 
 _KEPT = 2
 _SHARE_OF_MEMORY = 1 / 2

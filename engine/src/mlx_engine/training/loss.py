@@ -13,7 +13,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_engine.batches import Batch
+from mlx_engine.data.batches import Batch
 
 # Above this many bytes of float32 logits the positions are done in pieces, whose logits are computed again for the
 # gradient. A piece needs about four times as much at its peak.

@@ -10,18 +10,18 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlx_engine.batches import Batch, collate, evaluation_batches, pieces
-from mlx_engine.control import Control
-from mlx_engine.data import Dataset
-from mlx_engine.loss import Loss, arrays
-from mlx_engine.optimizer import add, global_norm, scaled
-from mlx_engine.plan import Plan
+from mlx_engine.data.batches import Batch, collate, evaluation_batches, pieces
+from mlx_engine.data.tokenize import Dataset
 from mlx_engine.platform import memory_mb
 from mlx_engine.process import Engine
 from mlx_engine.protocol import EngineError, Eval, Step, Train
-from mlx_engine.run import Run
-from mlx_engine.schedule import learning_rate, warmup_steps
-from mlx_engine.speed import Meter
+from mlx_engine.training.control import Control
+from mlx_engine.training.loss import Loss, arrays
+from mlx_engine.training.optimizer import add, global_norm, scaled
+from mlx_engine.training.plan import Plan
+from mlx_engine.training.run import Run
+from mlx_engine.training.schedule import learning_rate, warmup_steps
+from mlx_engine.training.speed import Meter
 
 _CHECKPOINT_SECONDS = 60.0
 _CHECKPOINT_SHARE = 0.05  # of the time at most, when save_steps is not given

@@ -15,7 +15,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import dequantize_model, load_adapters, load_tokenizer
 from mlx_lm.utils import load_model as load_mlx_model
 
-from mlx_engine import folder
+from mlx_engine.models import folder
 from mlx_engine.process import error_kind, one_line
 from mlx_engine.protocol import EngineError
 

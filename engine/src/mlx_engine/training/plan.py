@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from mlx_engine.batches import epoch_batches
-from mlx_engine.data import Dataset
+from mlx_engine.data.batches import epoch_batches
+from mlx_engine.data.tokenize import Dataset
 from mlx_engine.protocol import Train
 
 

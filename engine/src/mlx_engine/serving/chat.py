@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from mlx_engine.deadline import DeadlineExceeded
+from mlx_engine.models.prompts import alpaca_text, conversation_text
+from mlx_engine.models.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat
 from mlx_engine.process import one_line
-from mlx_engine.prompts import alpaca_text, conversation_text
 from mlx_engine.protocol import ChatMessage, EngineError
-from mlx_engine.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat
 
 
 def chat_tokens(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> list[int]:

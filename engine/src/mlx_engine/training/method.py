@@ -12,12 +12,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_engine.load import LoadedModel, load_model, total_params, trainable_params
-from mlx_engine.lora import apply_lora
-from mlx_engine.optimizer import trainable
+from mlx_engine.models.load import LoadedModel, load_model, total_params, trainable_params
+from mlx_engine.models.quantized import unpack_on_use
 from mlx_engine.platform import Platform
 from mlx_engine.protocol import EngineError, Train
-from mlx_engine.quantized import unpack_on_use
+from mlx_engine.training.lora import apply_lora
+from mlx_engine.training.optimizer import trainable
 
 _QLORA_BITS = 4
 _TOKENIZER_FILES = (

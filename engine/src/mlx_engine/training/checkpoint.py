@@ -23,7 +23,7 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
-from mlx_engine.tensors import sync, write_bytes, write_safetensors
+from mlx_engine.training.tensors import sync, write_bytes, write_safetensors
 
 FORMAT = 1
 KEPT = 2
