@@ -50,7 +50,14 @@ def test_frames_of_a_run(tmp_path: Path, model: Path) -> None:
     assert sum(s["trained_tokens"] for s in steps) == 2 * prepared["trained_tokens"]
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert all(s["seconds_remaining"] >= 0 and s["memory_mb"] > 0 and s["tokens_per_second"] > 0 for s in steps)
-    assert frames[-1] == {"type": "finished", "outcome": "completed", "step": 8, "loss": steps[-1]["loss"]}
+    assert frames[-1] == {
+        "type": "finished",
+        "outcome": "completed",
+        "step": 8,
+        "loss": steps[-1]["loss"],
+        "best_step": None,
+        "reason": None,
+    }
 
 
 def test_mlx_lm_loads_the_adapter(tmp_path: Path, model: Path) -> None:

@@ -82,21 +82,27 @@ class Prepared(_Tagged, tag="prepared"):
     samples_truncated: int
     tokens: int
     trained_tokens: int
+    validation_samples: int
     trainable_params: int
     total_params: int
     target_modules: list[str]
+    packing: bool
+    lanes: int
+    ranks: int
 
 
 class Step(_Tagged, tag="step"):
     step: int
     epoch: int
     loss: float | None
+    smoothed_loss: float | None
     learning_rate: float
     grad_norm: float | None
     tokens: int
     trained_tokens: int
     tokens_per_second: float
     trained_tokens_per_second: float
+    padding_share: float
     processed_samples: int
     memory_mb: float
     seconds_remaining: float | None
@@ -106,12 +112,43 @@ class Eval(_Tagged, tag="eval"):
     step: int
     loss: float
     trained_tokens: int
+    perplexity: float
+    token_accuracy: float
+    best: bool
+
+
+class Sample(_Tagged, tag="sample"):
+    step: int
+    prompt: str
+    base: str
+    tuned: str
 
 
 class Checkpoint(_Tagged, tag="checkpoint"):
     step: int
     path: str
     loss: float | None
+    validation_loss: float | None
+    best: bool
+
+
+class Rollback(_Tagged, tag="rollback"):
+    step: int
+    learning_rate_scale: float
+    message: str
+
+
+class Memory(_Tagged, tag="memory"):
+    level: int
+    message: str
+
+
+class Verified(_Tagged, tag="verified"):
+    ok: bool
+    message: str
+    logit_difference: float
+    serving_loss: float
+    trainer_loss: float
 
 
 class Warning(_Tagged, tag="warning"):
@@ -123,6 +160,31 @@ class Finished(_Tagged, tag="finished"):
     outcome: Literal["completed", "stopped", "suspended"]
     step: int
     loss: float | None
+    best_step: int | None
+    reason: str | None
+
+
+class Estimated(_Tagged, tag="estimated"):
+    total_steps: int
+    steps_per_epoch: int
+    samples: int
+    samples_dropped: int
+    samples_truncated: int
+    tokens: int
+    trained_tokens: int
+    longest_sample: int
+    padding_share: float
+    measured_steps: int
+    seconds: float
+    seconds_per_step: float | None
+    tokens_per_second: float | None
+    peak_memory_mb: float | None
+    available_memory_mb: float
+    fits: bool
+    advice: list[str]
+    trainable_params: int
+    total_params: int
+    target_modules: list[str]
 
 
 class Loaded(_Tagged, tag="loaded"):
@@ -156,9 +218,14 @@ Frame = (
     | Prepared
     | Step
     | Eval
+    | Sample
     | Checkpoint
+    | Rollback
+    | Memory
+    | Verified
     | Warning
     | Finished
+    | Estimated
     | Loaded
     | Token
     | Done
@@ -174,9 +241,14 @@ class DatasetSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     sha256: str
     format: Literal["alpaca", "sharegpt"]
     validation_path: str | None
+    validation_split: float | None
     batch_size: int
     max_seq_length: int
     shuffle: bool
+    loss_on: Literal["completions", "last_completion", "all"]
+    truncation: Literal["truncate", "drop", "error"]
+    packing: bool | None
+    cache_path: str | None
 
 
 class LoraSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -184,6 +256,10 @@ class LoraSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     alpha: float
     dropout: float
     target_modules: list[str]
+    use_rslora: bool = False
+    use_dora: bool = False
+    plus_ratio: float = 1.0
+    layers: int | None = None
 
 
 class Train(_Tagged, tag="train"):
@@ -198,13 +274,23 @@ class Train(_Tagged, tag="train"):
     epochs: int
     max_steps: int | None
     learning_rate: float
+    optimizer: Literal["adamw", "adam", "sgd", "adafactor", "muon", "lion"]
     lr_scheduler_type: Literal["linear", "cosine", "constant"]
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float
     gradient_accumulation_steps: int
     seed: int
+    eval_steps: int | None
+    early_stopping_patience: int | None
+    early_stopping_threshold: float
+    load_best_model_at_end: bool
+    sample_prompts: list[str]
+    sample_steps: int | None
+    sample_max_tokens: int
     save_steps: int | None
+    ranks: int
+    memory_level: int
     output_dir: str
     resume: bool
 

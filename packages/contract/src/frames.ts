@@ -7,6 +7,7 @@ import { type Static, Type } from 'typebox'
 import { enumOf, Nullable } from './common.ts'
 import { ChatMessage } from './generate.ts'
 import { DATASET_FORMATS } from './job.ts'
+import { LOSS_ON, OPTIMIZERS, SCHEDULES, TRUNCATIONS } from './start.ts'
 
 export const PROTOCOL_VERSION = 1
 
@@ -71,9 +72,13 @@ export const PreparedFrame = frame('prepared', {
   trained_tokens: Type.Integer({
     description: 'Of one epoch: those that carry loss',
   }),
+  validation_samples: Type.Integer({ description: '0: nothing is held out' }),
   trainable_params: Type.Integer(),
   total_params: Type.Integer(),
   target_modules: Type.Array(Type.String()),
+  packing: Type.Boolean(),
+  lanes: Type.Integer({ description: 'Threads that compute pieces of a step side by side' }),
+  ranks: Type.Integer({ description: 'Processes that share each step' }),
 })
 export const StepFrame = frame('step', {
   step: Type.Integer({ description: 'Optimiser steps done' }),
@@ -83,12 +88,14 @@ export const StepFrame = frame('step', {
       description: 'Token-weighted mean; null when the step was skipped as non-finite',
     }),
   ),
+  smoothed_loss: Nullable(Type.Number()),
   learning_rate: Type.Number(),
   grad_norm: Nullable(Type.Number({ description: 'Before clipping' })),
   tokens: Type.Integer({ description: 'Non-padding tokens of this step' }),
   trained_tokens: Type.Integer(),
   tokens_per_second: Type.Number(),
   trained_tokens_per_second: Type.Number(),
+  padding_share: Type.Number({ description: 'Of the positions computed, 0 to 1' }),
   processed_samples: Type.Integer({
     description: 'Since the start of the run, over all epochs',
   }),
@@ -101,11 +108,42 @@ export const EvalFrame = frame('eval', {
     description: 'Token-weighted mean over the whole validation set',
   }),
   trained_tokens: Type.Integer(),
+  perplexity: Type.Number(),
+  token_accuracy: Type.Number({ description: 'Share of the supervised tokens that are the most likely ones' }),
+  best: Type.Boolean({ description: 'Lower than all before it by more than the threshold' }),
+})
+/** What the base and the model in training answer to one of sample_prompts. */
+export const SampleFrame = frame('sample', {
+  step: Type.Integer(),
+  prompt: Type.String(),
+  base: Type.String(),
+  tuned: Type.String(),
 })
 export const CheckpointFrame = frame('checkpoint', {
   step: Type.Integer(),
   path: Type.String({ description: 'A complete, fsynced folder' }),
   loss: Nullable(Type.Number()),
+  validation_loss: Nullable(Type.Number({ description: 'When it was evaluated at this very step' })),
+  best: Type.Boolean(),
+})
+/** Repeated non-finite steps: the run goes on from an earlier one. What came after that is as if it had not been. */
+export const RollbackFrame = frame('rollback', {
+  step: Type.Integer({ description: 'Goes on after this many optimiser steps' }),
+  learning_rate_scale: Type.Number({ description: 'Of the whole schedule from now on' }),
+  message: Type.String(),
+})
+/** Memory ran out: from now on a step is computed in smaller pieces, with the same result to rounding. */
+export const MemoryFrame = frame('memory', {
+  level: Type.Integer({ description: '0: as at first; each one more halves what is computed at a time' }),
+  message: Type.String(),
+})
+/** The result, loaded through the serving path. */
+export const VerifiedFrame = frame('verified', {
+  ok: Type.Boolean(),
+  message: Type.String({ description: 'What was seen, in a sentence' }),
+  logit_difference: Type.Number({ description: "Largest between the result's and the base's" }),
+  serving_loss: Type.Number(),
+  trainer_loss: Type.Number({ description: 'On the same rows' }),
 })
 export const WarningFrame = frame('warning', {
   code: Type.String(),
@@ -118,6 +156,34 @@ export const FinishedFrame = frame('finished', {
   }),
   step: Type.Integer(),
   loss: Nullable(Type.Number()),
+  best_step: Nullable(Type.Integer({ description: 'Whose model is the result, when that is not the last' })),
+  reason: Nullable(Type.String({ description: 'Why it ended before its last step' })),
+})
+
+// ---- estimate ----
+
+/** Last frame of mlx_engine.estimate, which is given a Train command and writes nothing. */
+export const EstimatedFrame = frame('estimated', {
+  total_steps: Type.Integer(),
+  steps_per_epoch: Type.Integer(),
+  samples: Type.Integer(),
+  samples_dropped: Type.Integer(),
+  samples_truncated: Type.Integer(),
+  tokens: Type.Integer(),
+  trained_tokens: Type.Integer(),
+  longest_sample: Type.Integer(),
+  padding_share: Type.Number(),
+  measured_steps: Type.Integer(),
+  seconds: Type.Number({ description: 'Of the whole run' }),
+  seconds_per_step: Nullable(Type.Number()),
+  tokens_per_second: Nullable(Type.Number()),
+  peak_memory_mb: Nullable(Type.Number()),
+  available_memory_mb: Type.Number(),
+  fits: Type.Boolean(),
+  advice: Type.Array(Type.String()),
+  trainable_params: Type.Integer(),
+  total_params: Type.Integer(),
+  target_modules: Type.Array(Type.String()),
 })
 
 // ---- generation ----
@@ -155,9 +221,14 @@ export const FRAMES = {
   prepared: PreparedFrame,
   step: StepFrame,
   eval: EvalFrame,
+  sample: SampleFrame,
   checkpoint: CheckpointFrame,
+  rollback: RollbackFrame,
+  memory: MemoryFrame,
+  verified: VerifiedFrame,
   warning: WarningFrame,
   finished: FinishedFrame,
+  estimated: EstimatedFrame,
   loaded: LoadedFrame,
   token: TokenFrame,
   done: DoneFrame,
@@ -174,9 +245,16 @@ export const SnapshotRow = Type.Object({
   sample: Type.Integer({
     description: 'Row number in the file that the user gave, from 0',
   }),
-  messages: Type.Array(Type.Object({ role: Type.String(), content: Type.String() }), {
-    description: 'Roles system, user, assistant, tool; a call of a tool is assistant content',
-  }),
+  messages: Type.Array(
+    Type.Object({
+      role: Type.String(),
+      content: Type.String(),
+      train: Type.Optional(Type.Boolean({ description: 'Of an assistant turn: false is shown but not learned' })),
+    }),
+    {
+      description: 'Roles system, user, assistant, tool; a call of a tool is assistant content',
+    },
+  ),
   tools: Type.Optional(
     Type.Array(Type.Unknown(), {
       description: 'JSON-schema function descriptions',
@@ -209,9 +287,14 @@ export const TrainCommand = frame('train', {
     sha256: Type.String(),
     format: enumOf(DATASET_FORMATS),
     validation_path: Nullable(Type.String({ description: 'Snapshot of the held-out rows' })),
+    validation_split: Nullable(Type.Number({ description: 'Share of the rows to hold out, by hash' })),
     batch_size: Type.Integer(),
     max_seq_length: Type.Integer(),
     shuffle: Type.Boolean(),
+    loss_on: enumOf(LOSS_ON),
+    truncation: enumOf(TRUNCATIONS),
+    packing: Nullable(Type.Boolean({ description: 'null: whichever is faster' })),
+    cache_path: Nullable(Type.String({ description: 'Folder for tokenised data sets; may be emptied at any time' })),
   }),
   method: enumOf(['lora', 'qlora', 'full'] as const),
   lora: Nullable(
@@ -220,18 +303,32 @@ export const TrainCommand = frame('train', {
       alpha: Type.Number(),
       dropout: Type.Number(),
       target_modules: Type.Array(Type.String()),
+      use_rslora: Type.Boolean(),
+      use_dora: Type.Boolean(),
+      plus_ratio: Type.Number({ description: "LoRA+: B's learning rate over A's" }),
+      layers: Nullable(Type.Integer({ description: 'The last so many; null: all' })),
     }),
   ),
   epochs: Type.Integer(),
   max_steps: Nullable(Type.Integer()),
   learning_rate: Type.Number(),
-  lr_scheduler_type: enumOf(['linear', 'cosine', 'constant'] as const),
+  optimizer: enumOf(OPTIMIZERS),
+  lr_scheduler_type: enumOf(SCHEDULES),
   warmup_ratio: Type.Number(),
   weight_decay: Type.Number(),
   max_grad_norm: Type.Number(),
   gradient_accumulation_steps: Type.Integer(),
   seed: Type.Integer(),
+  eval_steps: Nullable(Type.Integer()),
+  early_stopping_patience: Nullable(Type.Integer()),
+  early_stopping_threshold: Type.Number(),
+  load_best_model_at_end: Type.Boolean(),
+  sample_prompts: Type.Array(Type.String()),
+  sample_steps: Nullable(Type.Integer()),
+  sample_max_tokens: Type.Integer(),
   save_steps: Nullable(Type.Integer()),
+  ranks: Type.Integer(),
+  memory_level: Type.Integer({ description: 'Where an earlier attempt ran out of memory: one above its level' }),
   output_dir: Type.String(),
   resume: Type.Boolean({
     description: 'Continue from the newest good checkpoint in output_dir, if there is one',

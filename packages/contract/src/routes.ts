@@ -4,8 +4,9 @@ import { ValidateRequest, ValidateResponse } from './dataset.ts'
 import { JobEvent } from './event.ts'
 import { GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
 import { HealthResponse } from './health.ts'
-import { CommandResponse, ListResponse, StartRequest, StartResponse, StatusResponse } from './job.ts'
+import { CommandResponse, ListResponse, StatusResponse } from './job.ts'
 import { ModelsResponse } from './model.ts'
+import { StartRequest, StartResponse } from './start.ts'
 
 /** What a key may do. `admin` includes the others; `train` and `generate` include `read`. */
 export const SCOPES = ['read', 'train', 'generate', 'admin'] as const

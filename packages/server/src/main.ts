@@ -73,7 +73,15 @@ async function start(config: Config, options: ServerOptions): Promise<{ server: 
     const models = createModels({ config, paths, engine })
     const jobs = createJobService(store, notifier)
     const providers = createProviders({ config, engine, models, jobs })
-    const runner = createRunner({ store, notifier, engine, models, log, maxConcurrentJobs: config.maxConcurrentJobs })
+    const runner = createRunner({
+      store,
+      notifier,
+      engine,
+      models,
+      log,
+      tokenCache: join(config.home, 'cache', 'tokens'),
+      maxConcurrentJobs: config.maxConcurrentJobs,
+    })
     const deps = { config, adminKey: admin.key, log, store, jobs, events, engine, datasets, models, paths, providers }
     const app = await buildApp(deps)
     // Together: saving a checkpoint may take most of the time that there is.

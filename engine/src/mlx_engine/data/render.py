@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_engine.data.rows import Row
 from mlx_engine.deadline import DeadlineExceeded
 from mlx_engine.models.prompts import alpaca_text, conversation_text
-from mlx_engine.protocol import ChatMessage, EngineError
-from mlx_engine.data.rows import Row
 from mlx_engine.models.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat
+from mlx_engine.protocol import ChatMessage, EngineError
 
 _TOOLS = "You can call these functions:\n"
 _TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from mlx_engine.protocol import EngineError
 from mlx_engine.data.render import NOTICES, Rejected, Rendered, Renderer
 from mlx_engine.data.rows import Row
+from mlx_engine.protocol import EngineError
 
 _LEAST_ANSWER = 16  # tokens
 _SHOWN_SAMPLES = 10

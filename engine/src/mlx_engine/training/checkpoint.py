@@ -40,6 +40,16 @@ class Progress(msgspec.Struct):
     loss: float | None = None  # of the last step that had one
     non_finite: int = 0  # skipped steps in a row, up to now
     evaluated_step: int = -1  # of the last evaluation
+    loss_sum: float = 0.0  # exponentially decayed, with `loss_weight` its decayed count
+    loss_weight: float = 0.0
+
+    @property
+    def smoothed_loss(self) -> float | None:
+        return self.loss_sum / self.loss_weight if self.loss_weight else None
+
+    def smooth(self, loss: float, decay: float) -> None:
+        self.loss_sum = decay * self.loss_sum + (1 - decay) * loss
+        self.loss_weight = decay * self.loss_weight + (1 - decay)
 
 
 class FileFacts(msgspec.Struct):

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
-import mlx.core as mx
-import mlx.nn as nn
-import numpy as np
-
-from mlx_engine.data.batches import Batch, collate, evaluation_batches, pieces
 from mlx_engine.data.tokenize import Dataset
 from mlx_engine.platform import memory_mb
 from mlx_engine.process import Engine
 from mlx_engine.protocol import EngineError, Eval, Step, Train
+from mlx_engine.training.compute import Compute
 from mlx_engine.training.control import Control
-from mlx_engine.training.loss import Loss, arrays
-from mlx_engine.training.optimizer import add, global_norm, scaled
+from mlx_engine.training.optimizer import global_norm, scaled
 from mlx_engine.training.plan import Plan
 from mlx_engine.training.run import Run
 from mlx_engine.training.schedule import learning_rate, warmup_steps
@@ -26,10 +20,7 @@ from mlx_engine.training.speed import Meter
 _CHECKPOINT_SECONDS = 60.0
 _CHECKPOINT_SHARE = 0.05  # of the time at most, when save_steps is not given
 _NON_FINITE_LIMIT = 5  # steps in a row
-# On a CPU a batch is computed in pieces of this many tokens, because it costs no time there (SmolLM2-135M: 9.2 CPU
-# seconds per 1,000 tokens with 1 row of 256, 9.8 with 4 in one piece) and much less memory (4 rows of 512: 1.5 GB for
-# 4.5; 4 of 2048: 8 for 30).
-_CPU_PIECE_TOKENS = 1024
+_SMOOTHING = 0.95  # of the loss: an exponential mean over about the last 20 steps
 
 
 class Loop:
@@ -52,19 +43,15 @@ class Loop:
         self._plan = plan
         self._data = data
         self._held_out = held_out
-        self._model = run.subject.model
-        self._pad = run.subject.loaded.tokenizer.pad_token_id or 0
-        self._loss = Loss(self._model)
-        self._gradients = nn.value_and_grad(self._model, lambda batch, share: self._loss(*batch) * share)
+        self._compute = Compute(command, run.subject, engine.platform)
         self._warmup = warmup_steps(command.warmup_ratio, plan.total_steps)
         self._meter = Meter()
-        self._piece_tokens = _CPU_PIECE_TOKENS if engine.platform.on_cpu else None
         self._saved_at = time.monotonic()
-        if not self._loss.responses_only:
+        if not self._compute.responses_only:
             engine.warn("full_logits", "this model's head cannot be run on its own, so logits are computed everywhere")
 
     def drive(self) -> None:
-        self._model.train()
+        self._run.subject.model.train()
         self._evaluate()
         while self._run.progress.step < self._plan.total_steps:
             self._step()
@@ -81,9 +68,10 @@ class Loop:
         run, progress = self._run, self._run.progress
         number = progress.step
         started = time.monotonic()
-        batches = [batch for rows in self._plan.micro_batches(number) for batch in self._collate(self._data, rows)]
-        trained = sum(len(batch.targets) for batch in batches)
-        loss, norm, gradients = self._accumulate(number, batches, trained)
+        computed = self._compute.step(number, self._data, self._plan.micro_batches(number), self._control.check)
+        gradients = computed.gradients
+        computed.gradients = None
+        loss, norm = computed.loss.item(), global_norm(gradients).item()
         rate = learning_rate(
             number,
             peak=self._command.learning_rate,
@@ -98,10 +86,12 @@ class Loop:
                 run.update(scaled(gradients, limit / norm) if 0 < limit < norm else gradients, rate)
             del gradients
             progress.step += 1
-            progress.processed_samples += sum(batch.rows for batch in batches)
+            progress.processed_samples += computed.rows
             progress.loss = loss if finite else progress.loss
             progress.non_finite = 0 if finite else progress.non_finite + 1
-            tokens = sum(batch.tokens for batch in batches)
+            if finite:
+                progress.smooth(loss, _SMOOTHING)
+            tokens, trained = computed.tokens, computed.trained
             seconds = time.monotonic() - started
             self._meter.add(tokens, seconds)
             if not finite:
@@ -113,12 +103,14 @@ class Loop:
                     step=progress.step,
                     epoch=self._plan.place(number).epoch + 1,
                     loss=loss if finite else None,
+                    smoothed_loss=progress.smoothed_loss,
                     learning_rate=rate,
                     grad_norm=norm if finite else None,
                     tokens=tokens,
                     trained_tokens=trained,
                     tokens_per_second=round(tokens / seconds, 2),
                     trained_tokens_per_second=round(trained / seconds, 2),
+                    padding_share=round(1 - tokens / computed.positions, 4),
                     processed_samples=progress.processed_samples,
                     memory_mb=memory_mb(),
                     seconds_remaining=self._remaining(progress.step),
@@ -132,24 +124,6 @@ class Loop:
                 "that the base model generates sensible text",
             )
 
-    def _accumulate(self, step: int, batches: list[Batch], trained: int) -> tuple[float, float, Any]:
-        """Loss (mean over the step's supervised tokens), norm of its gradient, and the gradient, not clipped.
-
-        Every token weighs the same, whichever micro-batch it is in. Dropout is drawn from the seed and the place in
-        the run, so that a step done again is the same step.
-        """
-        total, gradients = mx.array(0.0), None
-        for i, batch in enumerate(batches):
-            self._control.check()
-            mx.random.seed(_derived_seed(self._command.seed, step, i))
-            loss, gradient = self._gradients(arrays(batch), 1 / trained)
-            total = total + loss
-            gradients = gradient if gradients is None else add(gradients, gradient)
-            mx.eval(total, gradients)
-        norm = global_norm(gradients).item()
-        self._control.check()
-        return total.item(), norm, gradients
-
     # ---- evaluation and checkpoints ----
 
     def _evaluate(self) -> None:
@@ -162,20 +136,25 @@ class Loop:
         ):
             return
         started = time.monotonic()
-        batches = evaluation_batches(self._held_out.lengths, self._command.dataset.batch_size)
-        total = 0.0
-        self._model.eval()
-        for done, rows in enumerate(batches):
+
+        def check(done: int, total: int) -> None:
             self._control.check()
-            self._engine.stage("evaluating", done, len(batches))
-            for batch in self._collate(self._held_out, rows):
-                total += self._loss(*arrays(batch)).item()
-        self._model.train()
+            self._engine.stage("evaluating", done, total)
+
+        found = self._compute.evaluate(self._held_out, check)
         self._meter.evaluation_seconds = time.monotonic() - started
-        trained = self._held_out.trained_tokens
         progress.evaluated_step = progress.step
-        if math.isfinite(total):
-            self._engine.channel.send(Eval(step=progress.step, loss=total / trained, trained_tokens=trained))
+        if math.isfinite(found.loss):
+            self._engine.channel.send(
+                Eval(
+                    step=progress.step,
+                    loss=found.loss,
+                    trained_tokens=found.trained,
+                    perplexity=math.exp(min(found.loss, 700)),
+                    token_accuracy=found.token_accuracy,
+                    best=False,
+                )
+            )
         else:
             self._engine.warn("non_finite_eval", f"The held-out loss after step {progress.step} is not finite")
 
@@ -194,13 +173,3 @@ class Loop:
         tokens = (self._plan.total_steps - step) * self._plan.tokens_per_step
         evaluations = 0 if self._held_out is None else self._plan.evaluations_left(step)
         return self._meter.remaining(tokens, evaluations)
-
-    def _collate(self, data: Dataset, rows: np.ndarray) -> list[Batch]:
-        """A batch, in the pieces that are computed at a time."""
-        parts = pieces(rows, data.lengths, self._piece_tokens)
-        return [collate([data.examples[i] for i in part], self._pad) for part in parts]
-
-
-def _derived_seed(*position: int) -> int:
-    """64 bits for mx.random.seed from the run's seed and a place in it."""
-    return int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])

@@ -61,11 +61,9 @@ class Loss:
     def __call__(self, inputs: mx.array, positions: mx.array, targets: mx.array) -> mx.array:
         """inputs (B, T), positions (R,) into B·T, targets (R,) → summed loss, float32 scalar."""
         if self._parts is None:
-            logits = self._model(inputs)
-            return cross_entropy_sum(logits.reshape(-1, logits.shape[-1])[positions], targets)
-        trunk, owner, head = self._parts
-        hidden = trunk(inputs)
-        hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
+            return cross_entropy_sum(self._logits(inputs, positions), targets)
+        _, owner, head = self._parts
+        hidden = self._hidden(inputs, positions)
 
         def loss(hidden: mx.array, targets: mx.array) -> mx.array:
             return cross_entropy_sum(head(hidden), targets)
@@ -76,6 +74,29 @@ class Loss:
         piecewise = nn.utils.checkpoint(owner, loss)
         starts = range(0, len(targets), step)
         return sum(piecewise(hidden[i : i + step], targets[i : i + step]) for i in starts)
+
+    def evaluate(self, inputs: mx.array, positions: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+        """The same loss, and how many of the targets have the highest logit."""
+        if self._parts is None:
+            logits = self._logits(inputs, positions)
+            return cross_entropy_sum(logits, targets), (logits.argmax(axis=-1) == targets).sum()
+        head = self._parts[2]
+        hidden = self._hidden(inputs, positions)
+        loss, hits = mx.array(0.0), mx.array(0)
+        for i in range(0, len(targets), self._rows_per_piece):
+            logits, wanted = head(hidden[i : i + self._rows_per_piece]), targets[i : i + self._rows_per_piece]
+            loss = loss + cross_entropy_sum(logits, wanted)
+            hits = hits + (logits.argmax(axis=-1) == wanted).sum()
+            mx.eval(loss, hits)
+        return loss, hits
+
+    def _logits(self, inputs: mx.array, positions: mx.array) -> mx.array:
+        logits = self._model(inputs)
+        return logits.reshape(-1, logits.shape[-1])[positions]
+
+    def _hidden(self, inputs: mx.array, positions: mx.array) -> mx.array:
+        hidden = self._parts[0](inputs)
+        return hidden.reshape(-1, hidden.shape[-1])[positions]
 
 
 def arrays(batch: Batch) -> tuple[mx.array, mx.array, mx.array]:

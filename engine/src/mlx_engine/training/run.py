@@ -87,7 +87,9 @@ class Run:
         )
         self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files)
         self.save_seconds = time.monotonic() - started
-        self._engine.channel.send(Checkpoint(step=step, path=str(self._saved), loss=self.progress.loss))
+        self._engine.channel.send(
+            Checkpoint(step=step, path=str(self._saved), loss=self.progress.loss, validation_loss=None, best=False)
+        )
 
     def publish(self) -> None:
         """A checkpoint of the last step, and its model as the run's result in output_dir."""

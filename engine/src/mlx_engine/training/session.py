@@ -64,9 +64,13 @@ class Training:
                 samples_truncated=len(data.truncated),
                 tokens=data.tokens,
                 trained_tokens=data.trained_tokens,
+                validation_samples=len(held_out.examples) if held_out else 0,
                 trainable_params=subject.trainable_params,
                 total_params=subject.total_params,
                 target_modules=subject.target_modules,
+                packing=False,
+                lanes=1,
+                ranks=1,
             )
         )
         Loop(command, engine, self._control, run, plan, data, held_out).drive()
@@ -102,4 +106,4 @@ class Training:
         else:
             self._run.publish()
             step, loss = self._run.progress.step, self._run.progress.loss
-        self._engine.channel.send(Finished(outcome=outcome, step=step, loss=loss))
+        self._engine.channel.send(Finished(outcome=outcome, step=step, loss=loss, best_step=None, reason=None))

@@ -1,10 +1,13 @@
-import type { TrainCommand } from '@mlx-training/contract'
+import { StartRequest, type TrainCommand } from '@mlx-training/contract'
+import { Value } from 'typebox/value'
 import type { Job } from './port.ts'
 
-/** What the engine is told; everything is resolved and nothing of the user's own files is named. */
-export function trainCommand(job: Job, modelPath: string): TrainCommand {
-  const { request, plan } = job
-  const { lora_r, lora_alpha, lora_dropout, lora_target_modules } = request.lora
+/** What the engine is told; everything is resolved and nothing of the user's own files is named. `cachePath`: for tokenised data sets. */
+export function trainCommand(job: Job, modelPath: string, cachePath: string): TrainCommand {
+  const { plan } = job
+  // A job that an older version queued lacks what has been added since.
+  const request = Value.Default(StartRequest, structuredClone(job.request)) as StartRequest
+  const { dataset } = request
   return {
     type: 'train',
     job_id: job.id,
@@ -17,28 +20,53 @@ export function trainCommand(job: Job, modelPath: string): TrainCommand {
       sha256: plan.dataset.sha256,
       format: plan.dataset.format,
       validation_path: plan.validation?.path ?? null,
-      batch_size: request.dataset.batch_size,
-      max_seq_length: request.dataset.max_seq_length,
-      shuffle: request.dataset.shuffle,
+      validation_split: dataset.validation_split ?? null,
+      batch_size: dataset.batch_size,
+      max_seq_length: dataset.max_seq_length,
+      shuffle: dataset.shuffle,
+      loss_on: dataset.loss_on,
+      truncation: dataset.truncation,
+      packing: dataset.packing ?? null,
+      cache_path: cachePath,
     },
     method: plan.method,
-    lora:
-      plan.method === 'full'
-        ? null
-        : { rank: lora_r, alpha: lora_alpha, dropout: lora_dropout, target_modules: lora_target_modules },
+    lora: plan.method === 'full' ? null : loraOf(request),
     epochs: request.epochs,
     max_steps: request.max_steps ?? null,
     learning_rate: request.learning_rate,
+    optimizer: request.optimizer,
     lr_scheduler_type: request.lr_scheduler_type,
     warmup_ratio: request.warmup_ratio,
     weight_decay: request.weight_decay,
     max_grad_norm: request.max_grad_norm,
     gradient_accumulation_steps: request.gradient_accumulation_steps,
     seed: request.seed,
+    eval_steps: request.eval_steps ?? null,
+    early_stopping_patience: request.early_stopping_patience ?? null,
+    early_stopping_threshold: request.early_stopping_threshold,
+    load_best_model_at_end: request.load_best_model_at_end,
+    sample_prompts: request.sample_prompts,
+    sample_steps: request.sample_steps ?? null,
+    sample_max_tokens: request.sample_max_tokens,
     save_steps: request.save_steps ?? null,
+    ranks: request.ranks,
+    memory_level: job.progress.memoryLevel,
     output_dir: plan.outputDir,
     // Not by `attempt`: one that ended before the engine took over the folder has left an older experiment's
     // checkpoints there (overwrite), which are not to be gone on from.
     resume: job.progress.prepared !== null,
+  }
+}
+
+function loraOf({ lora }: StartRequest): TrainCommand['lora'] {
+  return {
+    rank: lora.lora_r,
+    alpha: lora.lora_alpha,
+    dropout: lora.lora_dropout,
+    target_modules: lora.lora_target_modules,
+    use_rslora: lora.use_rslora,
+    use_dora: lora.use_dora,
+    plus_ratio: lora.loraplus_lr_ratio,
+    layers: lora.lora_layers ?? null,
   }
 }

@@ -17,7 +17,8 @@ export type Input =
   | { type: 'claim' }
   /** The engine has loaded everything; the first step comes next. */
   | { type: 'prepared' }
-  | { type: 'completed' }
+  /** `reason`: why before its last step. */
+  | { type: 'completed'; reason?: string | null }
   /** The engine ended as asked: to stop, to pause, or because the server goes down (then `reason` says so). */
   | { type: 'yielded'; reason: string }
   /** Trying again may help. */
@@ -75,7 +76,7 @@ export function transition(job: Job, input: Input, at: string): Transition {
       if (state === 'stopping') return UNCHANGED
       break
     case 'completed':
-      if (working || state === 'stopping') return move('completed', null)
+      if (working || state === 'stopping') return move('completed', input.reason ?? null)
       break
     case 'yielded': {
       // A claim that ended as it was asked to doesn't count.

@@ -7,7 +7,7 @@ const TAKES_LESS = 'A smaller batch_size or max_seq_length, or QLoRA, takes less
 
 /** `asked`: whether the engine had been told to end, and `why` in case that was not its user's wish. */
 export function ofExit({ kind, finished, error, reason, log }: TrainingExit, asked: boolean, why: string): Input {
-  if (kind === 'finished' && finished?.outcome === 'completed') return { type: 'completed' }
+  if (kind === 'finished' && finished?.outcome === 'completed') return { type: 'completed', reason: finished.reason }
   if (kind === 'finished')
     return asked ? { type: 'yielded', reason: why } : { type: 'crashed', reason: 'The engine stopped unasked', log }
   if (kind !== 'error') return { type: 'crashed', reason, log }

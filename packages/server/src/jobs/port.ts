@@ -31,10 +31,13 @@ export interface JobProgress {
   step: Omit<FrameOf<'step'>, 'type'> | null
   /** Loss of the last step that had one. */
   loss: number | null
-  validationLoss: number | null
-  checkpoints: (Pick<Checkpoint, 'step' | 'loss' | 'created_at'> & {
-    path: string
-  })[]
+  evaluation: Omit<FrameOf<'eval'>, 'type'> | null
+  /** The lowest validation loss so far, and where. */
+  best: { step: number; loss: number } | null
+  checkpoints: (Omit<Checkpoint, 'model'> & { path: string })[]
+  /** How often memory ran out: the next attempt computes in smaller pieces. */
+  memoryLevel: number
+  verified: Omit<FrameOf<'verified'>, 'type'> | null
   warnings: string[]
 }
 

@@ -17,9 +17,12 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
     case 'prepared': {
       const { type: _, ...prepared } = frame
       const running = transition(job, { type: 'prepared' }, at)
-      if ('conflict' in running) return kept(job, rewound(job.progress, frame), event(frame))
+      if ('conflict' in running) return kept(job, rewound(job.progress, frame.resumed_from_step), event(frame))
       return {
-        change: { ...running.change, progress: { ...job.progress, ...rewound(job.progress, frame), prepared } },
+        change: {
+          ...running.change,
+          progress: { ...job.progress, ...rewound(job.progress, frame.resumed_from_step), prepared },
+        },
         events: [event(frame), ...running.events],
       }
     }
@@ -27,24 +30,38 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
       const { type: _, ...step } = frame
       return kept(job, { step, loss: step.loss ?? job.progress.loss }, event(frame))
     }
-    case 'eval':
-      return kept(job, { validationLoss: frame.loss }, event(frame))
+    case 'eval': {
+      const { type: _, ...evaluation } = frame
+      const best = frame.best ? { best: { step: frame.step, loss: frame.loss } } : {}
+      return kept(job, { evaluation, ...best }, event(frame))
+    }
     case 'checkpoint': {
-      const { step, loss, path } = frame
-      const others = job.progress.checkpoints.filter((other) => other.step !== step && isThere(other.path))
+      const { type: _, path, ...checkpoint } = frame
+      const others = job.progress.checkpoints.filter((other) => other.step !== frame.step && isThere(other.path))
       const update = kept(
         job,
-        { checkpoints: [...others, { step, loss, path, created_at: at }] },
-        { type: 'checkpoint', data: { step, loss, model: fineTunedName(job.name, step) } },
+        {
+          checkpoints: [
+            ...others.map((other) => (frame.best ? { ...other, best: false } : other)),
+            { ...checkpoint, path, created_at: at },
+          ],
+        },
+        { type: 'checkpoint', data: { ...checkpoint, model: fineTunedName(job.name, frame.step) } },
       )
       return { ...update, change: { ...update.change, fruitlessAttempts: 0 } }
     }
+    case 'rollback':
+      return kept(job, { ...rewound(job.progress, frame.step), warnings: told(job, frame.message) }, event(frame))
+    case 'memory':
+      return kept(job, { memoryLevel: frame.level, warnings: told(job, frame.message) }, event(frame))
+    case 'verified': {
+      const { type: _, ...verified } = frame
+      return kept(job, { verified, ...(!frame.ok && { warnings: told(job, frame.message) }) }, event(frame))
+    }
+    case 'sample':
+      return kept(job, {}, event(frame))
     case 'warning':
-      return kept(
-        job,
-        { warnings: [...new Set([...job.progress.warnings, frame.message])].slice(-MAX_WARNINGS) },
-        event(frame),
-      )
+      return kept(job, { warnings: told(job, frame.message) }, event(frame))
     default:
       return null
   }
@@ -55,16 +72,24 @@ function kept(job: Job, progress: Partial<JobProgress>, told: NewEvent): JobUpda
 }
 
 /** Steps and checkpoints after the point from which the engine goes on are as if they had not been. */
-function rewound(progress: JobProgress, { resumed_from_step }: FrameOf<'prepared'>): Partial<JobProgress> {
-  const { step, checkpoints } = progress
+function rewound({ step, checkpoints, evaluation, best }: JobProgress, to: number): Partial<JobProgress> {
   return {
     stage: null,
-    step: step && resumed_from_step > 0 ? { ...step, step: Math.min(step.step, resumed_from_step) } : null,
-    checkpoints: checkpoints.filter((checkpoint) => checkpoint.step <= resumed_from_step),
+    step: step && to > 0 ? { ...step, step: Math.min(step.step, to) } : null,
+    checkpoints: checkpoints.filter((checkpoint) => checkpoint.step <= to),
+    evaluation: evaluation && evaluation.step <= to ? evaluation : null,
+    best: best && best.step <= to ? best : null,
+    verified: null,
   }
 }
 
-function event(frame: FrameOf<'stage' | 'prepared' | 'step' | 'eval' | 'warning'>): NewEvent {
+function told({ progress }: Job, message: string): string[] {
+  return [...new Set([...progress.warnings, message])].slice(-MAX_WARNINGS)
+}
+
+function event(
+  frame: FrameOf<'stage' | 'prepared' | 'step' | 'eval' | 'sample' | 'rollback' | 'memory' | 'verified' | 'warning'>,
+): NewEvent {
   const { type, ...data } = frame
   return { type, data }
 }

@@ -18,6 +18,8 @@ export interface RunDependencies {
   engine: Pick<Engine, 'train'>
   models: Pick<Models, 'ensure'>
   notifier: Notifier
+  /** Folder for tokenised data sets; may be emptied at any time. */
+  tokenCache: string
   log: Pick<BaseLogger, 'info' | 'warn' | 'error'>
 }
 
@@ -74,7 +76,9 @@ export class Run {
     try {
       const modelPath = await this.#model()
       this.#download.signal.throwIfAborted()
-      this.#process = this.#deps.engine.train(trainCommand(this.#job, modelPath), (frame) => this.#frame(frame))
+      this.#process = this.#deps.engine.train(trainCommand(this.#job, modelPath, this.#deps.tokenCache), (frame) =>
+        this.#frame(frame),
+      )
       await this.obey()
       return ofExit(await this.#process.exited, this.#asked !== null, why())
     } catch (error) {

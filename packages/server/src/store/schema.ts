@@ -49,8 +49,11 @@ export const NO_PROGRESS: JobProgress = {
   prepared: null,
   step: null,
   loss: null,
-  validationLoss: null,
+  evaluation: null,
+  best: null,
   checkpoints: [],
+  memoryLevel: 0,
+  verified: null,
   warnings: [],
 }
 

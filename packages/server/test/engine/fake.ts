@@ -31,20 +31,21 @@ def warning(message):
 
 def prepared(resumed=0):
     send("prepared", total_steps=4, steps_per_epoch=4, resumed_from_step=resumed, samples=8, samples_dropped=0,
-         samples_truncated=0, tokens=80, trained_tokens=40, trainable_params=16, total_params=256, target_modules=["q_proj"])
+         samples_truncated=0, tokens=80, trained_tokens=40, validation_samples=0, trainable_params=16,
+         total_params=256, target_modules=["q_proj"], packing=False, lanes=1, ranks=1)
 
 def step(number):
-    send("step", step=number, epoch=1, loss=2.0 / number, learning_rate=1e-4, grad_norm=1.0, tokens=20, trained_tokens=10,
-         tokens_per_second=100.0, trained_tokens_per_second=50.0, processed_samples=2 * number, memory_mb=64.0,
+    send("step", step=number, epoch=1, loss=2.0 / number, smoothed_loss=2.0 / number, learning_rate=1e-4, grad_norm=1.0, tokens=20, trained_tokens=10,
+         tokens_per_second=100.0, trained_tokens_per_second=50.0, padding_share=0.1, processed_samples=2 * number, memory_mb=64.0,
          seconds_remaining=1.0)
 
 def checkpoint(number, output):
     path = os.path.join(output, "checkpoints", f"step-{number:08d}")
     os.makedirs(path, exist_ok=True)
-    send("checkpoint", step=number, path=path, loss=2.0 / number)
+    send("checkpoint", step=number, path=path, loss=2.0 / number, validation_loss=None, best=False)
 
 def finished(outcome="completed", step=4):
-    send("finished", outcome=outcome, step=step, loss=0.5)
+    send("finished", outcome=outcome, step=step, loss=0.5, best_step=None, reason=None)
     sys.exit(0)
 `
 
@@ -70,7 +71,11 @@ export function fakeEngine(modules: Partial<Record<'probe' | 'train' | 'serve' |
   }
 }
 
-export const anyTrainCommand: TrainCommand = trainCommand({ ...queuedJob(), attempt: 1 }, '/models/tiny')
+export const anyTrainCommand: TrainCommand = trainCommand(
+  { ...queuedJob(), attempt: 1 },
+  '/models/tiny',
+  '/cache/tokens',
+)
 
 /** A zombie, which some container's first process never reaps, counts as dead. */
 export function isAlive(pid: number): boolean {

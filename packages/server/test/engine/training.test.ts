@@ -215,7 +215,7 @@ describe('what ends a training process', () => {
   it('a crash after the finished frame does not matter', async () => {
     const { exited } = start(`
 hello()
-send("finished", outcome="completed", step=4, loss=0.5)
+send("finished", outcome="completed", step=4, loss=0.5, best_step=None, reason=None)
 os.kill(os.getpid(), signal.SIGABRT)`)
     expect(await exited).toMatchObject({ kind: 'finished', finished: { step: 4 } })
   })

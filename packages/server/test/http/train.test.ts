@@ -228,11 +228,17 @@ const PREPARED = {
   trainable_params: 2_621_440,
   total_params: 1_544_238_080,
   target_modules: ['k_proj', 'o_proj', 'q_proj', 'v_proj'],
+  validation_samples: 0,
+  packing: false,
+  lanes: 2,
+  ranks: 1,
 }
 const STEP = {
   step: 450,
   epoch: 2,
   loss: 0.245,
+  smoothed_loss: 0.25,
+  padding_share: 0.02,
   learning_rate: 3.5e-5,
   grad_norm: 0.8,
   tokens: 400,
@@ -273,7 +279,14 @@ describe('status and list', () => {
   })
 
   test('a running job reads as the API reference prints', async () => {
-    const checkpoint = { step: 400, loss: 0.3, created_at: '2026-01-01T00:00:00Z', path: '/x' }
+    const checkpoint = {
+      step: 400,
+      loss: 0.3,
+      validation_loss: null,
+      best: false,
+      created_at: '2026-01-01T00:00:00Z',
+      path: '/x',
+    }
     await progressed(
       { state: 'running', startedAt: '2026-01-01T00:00:00Z' },
       { prepared: PREPARED, step: STEP, loss: 0.245, checkpoints: [checkpoint], warnings: ['careful'] },

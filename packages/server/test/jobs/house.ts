@@ -65,7 +65,17 @@ export async function openHouse(
       return process
     },
   }
-  const runner = createRunner({ store, engine: watched, models, notifier, log, maxConcurrentJobs: 1, ...options })
+  const tokenCache = join(fake.folder, 'cache')
+  const runner = createRunner({
+    store,
+    engine: watched,
+    models,
+    notifier,
+    log,
+    tokenCache,
+    maxConcurrentJobs: 1,
+    ...options,
+  })
   const folder = tinyFolder(join(fake.folder, 'tiny'))
   return {
     fake,

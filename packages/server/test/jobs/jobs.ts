@@ -1,32 +1,22 @@
 /** Jobs for tests: a complete request and plan, as start makes them. */
+import { StartRequest } from '@mlx-training/contract'
+import { Value } from 'typebox/value'
 import type { Job, NewJob } from '../../src/jobs/port.ts'
 import { NO_PROGRESS } from '../../src/store/schema.ts'
 
 export function newJob(name: string, outputDir = `/outputs/${name}`, overwrite = false): NewJob {
   return {
     name,
-    request: {
+    request: Value.Default(StartRequest, {
       experiment_name: name,
       model_name: 'tiny',
       epochs: 1,
-      learning_rate: 5e-5,
-      lora: {
-        use_lora: true,
-        lora_r: 4,
-        lora_alpha: 8,
-        lora_dropout: 0,
-        lora_target_modules: ['q_proj', 'v_proj'],
-        use_qlora: false,
-      },
-      dataset: { dataset_path: '/data.json', batch_size: 2, max_seq_length: 64, shuffle: true },
-      gradient_accumulation_steps: 1,
-      lr_scheduler_type: 'linear',
+      lora: { use_lora: true, lora_r: 4, lora_alpha: 8, lora_dropout: 0, lora_target_modules: ['q_proj', 'v_proj'] },
+      dataset: { dataset_path: '/data.json', batch_size: 2, max_seq_length: 64 },
       warmup_ratio: 0,
-      weight_decay: 0,
-      max_grad_norm: 1,
       seed: 1,
       overwrite,
-    },
+    }) as StartRequest,
     plan: {
       method: 'lora',
       model: { kind: 'folder', name: 'tiny', path: '/models/tiny' },

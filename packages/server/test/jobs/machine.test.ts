@@ -119,7 +119,14 @@ describe('the job machine', () => {
     let lively = queuedJob()
     for (let attempt = 0; attempt < 20; attempt++) {
       lively = move(lively, { type: 'claim' })
-      const checkpoint = { type: 'checkpoint', step: attempt + 1, path: `/c/${attempt}`, loss: 1 } as const
+      const checkpoint = {
+        type: 'checkpoint',
+        step: attempt + 1,
+        path: `/c/${attempt}`,
+        loss: 1,
+        validation_loss: null,
+        best: false,
+      } as const
       lively = apply(lively, project(lively, checkpoint, AT, () => true) as JobUpdate)
       lively = move(lively, { type: 'crashed', reason: 'boom' })
     }
@@ -159,6 +166,10 @@ describe('any sequence of commands, frames, crashes and restarts', () => {
         trainable_params: 10,
         total_params: 100,
         target_modules: ['q_proj'],
+        validation_samples: 0,
+        packing: false,
+        lanes: 1,
+        ranks: 1,
       }),
     ),
     fc.tuple(number, fc.option(fc.double({ noNaN: true }))).map(
@@ -167,6 +178,8 @@ describe('any sequence of commands, frames, crashes and restarts', () => {
         step,
         epoch: 1,
         loss,
+        smoothed_loss: loss,
+        padding_share: 0,
         learning_rate: 1e-4,
         grad_norm: 1,
         tokens: 9,
@@ -178,11 +191,28 @@ describe('any sequence of commands, frames, crashes and restarts', () => {
         seconds_remaining: null,
       }),
     ),
-    number.map((step): Frame => ({ type: 'eval', step, loss: 1, trained_tokens: 4 })),
-    number.map((step): Frame => ({ type: 'checkpoint', step, path: `/c/${step}`, loss: 1 })),
+    fc.tuple(number, fc.boolean()).map(
+      ([step, best]): Frame => ({
+        type: 'eval',
+        step,
+        loss: 1,
+        trained_tokens: 4,
+        perplexity: Math.E,
+        token_accuracy: 0.5,
+        best,
+      }),
+    ),
+    fc
+      .tuple(number, fc.boolean())
+      .map(
+        ([step, best]): Frame => ({ type: 'checkpoint', step, path: `/c/${step}`, loss: 1, validation_loss: 1, best }),
+      ),
+    number.map((step): Frame => ({ type: 'rollback', step, learning_rate_scale: 0.5, message: 'back' })),
+    number.map((level): Frame => ({ type: 'memory', level, message: 'less at a time' })),
+    number.map((step): Frame => ({ type: 'sample', step, prompt: 'a', base: 'b', tuned: 'c' })),
     number.map((code): Frame => ({ type: 'warning', code: `w${code}`, message: `warning ${code}` })),
     fc.constant<Frame>({ type: 'alive', memory_mb: 1 }),
-    fc.constant<Frame>({ type: 'finished', outcome: 'completed', step: 1, loss: 1 }),
+    fc.constant<Frame>({ type: 'finished', outcome: 'completed', step: 1, loss: 1, best_step: null, reason: null }),
   )
   const step = fc.oneof(
     fc.constantFrom(...INPUTS).map((input) => ({ input })),

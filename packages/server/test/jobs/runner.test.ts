@@ -35,7 +35,7 @@ const COMPLETE = `${BEGIN}
 send("stage", stage="loading_model", done=0, total=0)
 prepared()
 for number in range(1, 5): step(number)
-send("eval", step=4, loss=0.75, trained_tokens=40)
+send("eval", step=4, loss=0.75, trained_tokens=40, perplexity=2.1, token_accuracy=0.5, best=True)
 checkpoint(4, output)
 finished()
 `
@@ -63,12 +63,18 @@ describe('a job', () => {
     ])
     expect(states(followed)).toEqual(['queued', 'preparing', 'running', 'completed'])
     expect(followed[6]?.data).toMatchObject({ step: 1, loss: 2, processed_samples: 2 })
-    expect(followed[11]?.data).toEqual({ step: 4, loss: 0.5, model: 'fine-tuned/a@step-4' })
+    expect(followed[11]?.data).toEqual({
+      step: 4,
+      loss: 0.5,
+      validation_loss: null,
+      best: false,
+      model: 'fine-tuned/a@step-4',
+    })
     expect(followed[13]?.data).toEqual({ state: 'completed', reason: null })
 
     const job = (await house.jobs.get('a')) as Job
     expect(job).toMatchObject({ state: 'completed', attempt: 1, fruitlessAttempts: 0, reason: null, lastEventId: 14 })
-    expect(job.progress).toMatchObject({ stage: null, loss: 0.5, validationLoss: 0.75, step: { step: 4 } })
+    expect(job.progress).toMatchObject({ stage: null, loss: 0.5, evaluation: { loss: 0.75 }, step: { step: 4 } })
     expect(job.progress.prepared).toMatchObject({ total_steps: 4, trainable_params: 16 })
     expect(job.progress.checkpoints).toMatchObject([{ step: 4, loss: 0.5 }])
     expect(job.startedAt && job.completedAt && job.startedAt <= job.completedAt).toBe(true)

@@ -69,6 +69,8 @@ describe('local_mlx', () => {
       steps.map(async (step) => ({
         step,
         loss: 1,
+        validation_loss: null,
+        best: false,
         created_at: '2026-01-01T00:00:00Z',
         path: await world.put(`outputs/x/checkpoints/step-${String(step).padStart(8, '0')}`, saved),
       })),
