@@ -79,7 +79,7 @@ def test_packed_weights_stay_packed_in_half_precision(tmp_path):
 def test_quantizing_at_load_packs_linear_layers_and_says_so(tmp_path):
     """Groups of 64, of 32 where the width needs it; what fits neither, the embedding and the head stay as they are."""
     path = make_tiny_model(tmp_path / "m", intermediate_size=96, tie_word_embeddings=False)
-    loaded = load_model(path, dtype=mx.float32, quantize_bits=4)
+    loaded = load_model(path, dtype=mx.float32, quantize_bits=4, keep_quantized=True)
     block = loaded.model.model.layers[1]
     assert (block.self_attn.q_proj.group_size, block.self_attn.q_proj.bits) == (64, 4)
     assert block.mlp.down_proj.group_size == 32
@@ -91,13 +91,20 @@ def test_quantizing_at_load_packs_linear_layers_and_says_so(tmp_path):
         "model.layers.0.mlp.down_proj": {"group_size": 32, "bits": 4},
         "model.layers.1.mlp.down_proj": {"group_size": 32, "bits": 4},
     }
-    odd = load_model(make_tiny_model(tmp_path / "odd", intermediate_size=100), dtype=mx.float32, quantize_bits=4)
+    unpacked = load_model(path, dtype=mx.float32, quantize_bits=4)
+    assert "quantization" not in unpacked.config
+    assert type(unpacked.model.model.layers[1].mlp.down_proj) is nn.Linear
+    tokens = mx.array([[5, 6, 7, 8]])
+    assert np.allclose(unpacked.model(tokens), loaded.model(tokens), atol=1e-4)
+    assert not np.allclose(unpacked.model(tokens), load_model(path, dtype=mx.float32).model(tokens), atol=1e-4)
+    odd = make_tiny_model(tmp_path / "odd", intermediate_size=100)
+    odd = load_model(odd, dtype=mx.float32, quantize_bits=4, keep_quantized=True)
     assert type(odd.model.model.layers[0].mlp.down_proj) is nn.Linear
 
 
 def test_quantizing_leaves_a_packed_model_as_it_is(tmp_path):
     path = make_tiny_model(tmp_path / "packed", quantized=True)
-    loaded = load_model(path, dtype=mx.float32, quantize_bits=4)
+    loaded = load_model(path, dtype=mx.float32, quantize_bits=4, keep_quantized=True)
     assert loaded.model.model.layers[0].self_attn.q_proj.group_size == 32
 
 

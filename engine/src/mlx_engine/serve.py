@@ -67,10 +67,9 @@ class Server:
     def _generate(self, request: Generate) -> None:
         from mlx_engine.serving.generate import Result, generate
 
-        base = self._bases.get(request.model_path)
-        base.adapters.use(request.adapter_path)
+        served = self._bases.serve(request.model_path, request.adapter_path)
         pieces = []
-        for piece in generate(base.loaded, base.ends, request, self._is_cancelled):
+        for piece in generate(served.loaded, served.ends, request, self._is_cancelled, served.system):
             if isinstance(piece, Result):
                 text = "".join(pieces)
                 self._done(request.id, text, piece.finish_reason, piece.prompt_tokens, piece.completion_tokens)

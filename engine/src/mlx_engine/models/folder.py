@@ -18,7 +18,7 @@ from mlx_engine.protocol import EngineError
 _MAX_JSON_BYTES = 64 << 20  # tokenizer.json of a 250k vocabulary is 35 MB
 _MAX_HEADER_BYTES = 100 << 20  # safetensors' own cap
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tiktoken.model")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tiktoken.model")
 _ASKS_FOR_CODE = ("auto_map", "model_file")
 # https://github.com/huggingface/safetensors/blob/main/safetensors/src/tensor.rs, those that MLX reads
 _BITS = {
@@ -38,8 +38,8 @@ def check(path: Path) -> dict[str, Any]:
                 raise invalid(path / name, f"asks to run code of its own ({key}), which is never done")
     check_model_type(path / "config.json", config.get("model_type"))
     _check_weights(path)
-    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
-        raise invalid(path, f"no tokenizer: one of {', '.join(_TOKENIZER_FILES)} is needed")
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise invalid(path, f"no tokenizer: one of {', '.join(TOKENIZER_FILES)} is needed")
     return config
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,9 @@ def load_model(
 ) -> LoadedModel:
     """Loads with floating-point parameters in `dtype` (Platform.dtype_for(config) says which).
 
-    Packed weights become plain ones when dtype is float32, as CPUs multiply packed ones at 5 GFLOP/s, unless
-    keep_quantized. quantize_bits packs the linear layers of a model that is not packed yet (group size 64, or 32
-    where the width needs it); embeddings and the head stay as they are, as in QLoRA.
+    quantize_bits packs the linear layers of a model that is not packed yet (group size 64, or 32 where the width needs
+    it); embeddings and the head stay as they are, as in QLoRA. Packed weights become plain ones of the same values when
+    dtype is float32, as CPUs multiply packed ones at 5 GFLOP/s, unless keep_quantized.
     Raises EngineError('invalid_model') with one line about what is wrong.
     """
     path = Path(path)
@@ -60,14 +60,13 @@ def load_model(
     # From within: mlx-lm looks for weights with glob, to which a folder name with brackets is a pattern.
     with _invalid(path), contextlib.chdir(path):
         model, config = load_mlx_model(Path(), lazy=True)
-    packed = "quantization" in config
     cast = getattr(model, "cast_predicate", lambda _: True)
     model.update(tree_map_with_path(lambda name, p: _cast(p, dtype) if cast(name) else p, model.parameters()))
-    if packed and dtype == mx.float32 and not (keep_quantized or quantize_bits):
+    if quantize_bits and "quantization" not in config:
+        config = config | {"quantization": _quantize(model, quantize_bits)}
+    if "quantization" in config and dtype == mx.float32 and not keep_quantized:
         model = dequantize_model(model)
         config = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
-    elif quantize_bits and not packed:
-        config = config | {"quantization": _quantize(model, quantize_bits)}
     if adapter_path is not None:
         with _invalid(Path(adapter_path)):
             model = load_adapters(model, str(adapter_path))
@@ -85,6 +84,14 @@ def load_text(path: Path, config: dict[str, Any]) -> TokenizerWrapper:
             {"trust_remote_code": False, "local_files_only": True},
             eos_token_ids=config.get("eos_token_id"),
         )
+
+
+def with_template(loaded: LoadedModel, template: str | None) -> LoadedModel:
+    """The same model, its tokenizer with another chat template; None: with none."""
+    tokenizer = load_text(loaded.path, loaded.config)
+    tokenizer.chat_template = template
+    tokenizer.has_chat_template = template is not None
+    return replace(loaded, tokenizer=tokenizer)
 
 
 def total_params(model: nn.Module) -> int:

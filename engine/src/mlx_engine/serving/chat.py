@@ -26,6 +26,15 @@ def chat_tokens(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) ->
     return tokenizer.encode(_accepted(tokenizer, messages), add_special_tokens=False)
 
 
+def with_system(messages: Sequence[ChatMessage], trained: str | None) -> list[ChatMessage]:
+    """The messages as training showed them. A result whose rows all began with one system turn never saw a conversation
+    without it, so it is put first where there is none. An empty system turn says that there is to be none."""
+    turns = [m for m in messages if m.role != "system" or m.content]
+    if trained is None or not turns or any(m.role == "system" for m in messages):
+        return turns
+    return [ChatMessage(role="system", content=trained), *turns]
+
+
 def text_tokens(tokenizer: TokenizerWrapper, text: str) -> list[int]:
     """Plain text, after BOS where the tokenizer puts one."""
     return tokenizer.encode(text)

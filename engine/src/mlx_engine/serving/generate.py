@@ -13,7 +13,7 @@ from mlx_lm.sample_utils import apply_top_p
 
 from mlx_engine.models.load import LoadedModel
 from mlx_engine.protocol import EngineError, Generate
-from mlx_engine.serving.chat import chat_tokens, text_tokens
+from mlx_engine.serving.chat import chat_tokens, text_tokens, with_system
 from mlx_engine.serving.text import Detokenizer, StopFilter
 
 _PREFILL_TOKENS = 256  # of the prompt at a time; a cancel is seen between them
@@ -32,13 +32,18 @@ class Result:
 
 
 def generate(
-    loaded: LoadedModel, ends: set[int], request: Generate, is_cancelled: Callable[[], bool]
+    loaded: LoadedModel,
+    ends: set[int],
+    request: Generate,
+    is_cancelled: Callable[[], bool],
+    system: str | None = None,
 ) -> Iterator[str | Result]:
     """Yields pieces of text, then one Result. `is_cancelled` is asked before every token and every part of the prompt.
+    `system`: the system turn that the model was trained with, for conversations that bring none.
 
     EngineError('invalid_parameters') for a prompt that is empty, too long, or refused by the chat template.
     """
-    prompt, limit = _prompt(loaded, request)
+    prompt, limit = _prompt(loaded, request, system)
     detokenizer = Detokenizer(loaded.tokenizer, () if request.messages is not None else prompt)
     stops = StopFilter(request.stop)
     count = 0
@@ -77,10 +82,10 @@ def generate(
     yield Result(reason, len(prompt), count)
 
 
-def _prompt(loaded: LoadedModel, request: Generate) -> tuple[list[int], int]:
+def _prompt(loaded: LoadedModel, request: Generate, system: str | None) -> tuple[list[int], int]:
     """Tokens, and how many may follow: the request's limit or what is left of the context window."""
     if request.messages is not None:
-        tokens = chat_tokens(loaded.tokenizer, request.messages)
+        tokens = chat_tokens(loaded.tokenizer, with_system(request.messages, system))
     else:
         tokens = text_tokens(loaded.tokenizer, request.prompt or "")
     if not tokens:
