@@ -135,6 +135,16 @@ def start(command: Train) -> EngineProcess:
     return process
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """What a checkpoint or result holds, by name; of a checkpoint without its manifest."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "state.json"}
+
+
+def newest(folder: Path) -> Path:
+    """The last checkpoint of a run with output in folder/out."""
+    return max((folder / "out" / "checkpoints").iterdir())
+
+
 def of(frames: list[Frame], kind: str) -> list[Frame]:
     return [frame for frame in frames if frame["type"] == kind]
 

@@ -40,10 +40,19 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
 
 
-def test_the_newest_two_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("best", "kept"), [(None, [100, 20]), (20, [100, 20]), (3, [100, 20, 3])])
+def test_the_newest_two_and_the_best_stay(tmp_path: Path, best: int | None, kept: list[int]) -> None:
     for step in (1, 20, 3, 100):
         save(tmp_path, step)
-    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000100", "step-00000020"]
+    checkpoint.prune(tmp_path, best)
+    assert [checkpoint.step_of(path) for path in checkpoint.steps(tmp_path)] == kept
+
+
+def test_progress_is_replaced_in_a_checkpoint(tmp_path: Path) -> None:
+    folder = save(tmp_path, 3)
+    checkpoint.update(folder, Progress(step=3, sampled_step=3))
+    assert checkpoint.verify(folder).progress.sampled_step == 3
+    assert len(list(folder.iterdir())) == 4
 
 
 def flip(folder: Path) -> None:

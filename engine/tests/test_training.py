@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mlx_lm import load as mlx_lm_load
 
-from harness import numbers, of, questions, row, start, train, train_command, write_snapshot
+from harness import files, newest, numbers, of, questions, row, start, train, train_command
 from mlx_engine.protocol import EngineError, Stop, Suspend
 from tiny import make_tiny_model
 
@@ -23,18 +23,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("model"))
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "state.json"}
-
-
-def newest(folder: Path) -> Path:
-    return max((folder / "out" / "checkpoints").iterdir())
-
-
 def test_frames_of_a_run(tmp_path: Path, model: Path) -> None:
     frames = train(train_command(tmp_path, model, questions(7), dataset__batch_size=2, epochs=2))
     assert [f["type"] for f in frames if f["type"] not in ("stage", "alive")] == (
-        ["prepared"] + ["step"] * 4 + ["checkpoint"] + ["step"] * 4 + ["checkpoint", "finished"]
+        ["prepared"] + ["step"] * 8 + ["checkpoint", "finished"]
     )
     (prepared,) = of(frames, "prepared")
     assert prepared["steps_per_epoch"] == 4  # the last batch has one row, and is not dropped
@@ -214,29 +206,6 @@ def test_a_moved_run_goes_on(tmp_path: Path, model: Path) -> None:
     )
     assert of(frames, "step") == []
     assert frames[-1]["step"] == 4
-
-
-# ---- evaluation ----
-
-
-def test_evaluation_at_the_start_and_after_every_epoch(tmp_path: Path, model: Path) -> None:
-    write_snapshot(tmp_path / "held.jsonl", questions(3))
-    changes = {"lora__dropout": 0.3, "dataset__validation_path": str(tmp_path / "held.jsonl")}
-    frames = train(train_command(tmp_path, model, questions(8), **changes))
-    assert [e["step"] for e in of(frames, "eval")] == [0, 4, 8]
-    assert of(frames, "eval")[-1]["loss"] < of(frames, "eval")[0]["loss"]
-    without = train(train_command(tmp_path, model, questions(8), lora__dropout=0.3))
-    assert numbers(frames) == numbers(without)  # evaluating changes nothing
-
-
-def test_evaluation_at_the_end_when_max_steps_cuts_an_epoch(tmp_path: Path, model: Path) -> None:
-    write_snapshot(tmp_path / "held.jsonl", questions(1))  # fewer rows than a batch
-    command = train_command(
-        tmp_path, model, questions(8), max_steps=3, dataset__validation_path=str(tmp_path / "held.jsonl")
-    )
-    frames = train(command)
-    assert [e["step"] for e in of(frames, "eval")] == [0, 3]
-    assert frames[-1]["step"] == 3
 
 
 # ---- what can go wrong ----

@@ -110,7 +110,7 @@ export const EvalFrame = frame('eval', {
   trained_tokens: Type.Integer(),
   perplexity: Type.Number(),
   token_accuracy: Type.Number({ description: 'Share of the supervised tokens that are the most likely ones' }),
-  best: Type.Boolean({ description: 'Lower than all before it by more than the threshold' }),
+  best: Type.Boolean({ description: 'The lowest so far of the model in training; never at step 0, which is the base' }),
 })
 /** What the base and the model in training answer to one of sample_prompts. */
 export const SampleFrame = frame('sample', {

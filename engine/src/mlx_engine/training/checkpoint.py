@@ -24,9 +24,10 @@ import mlx.core as mx
 import msgspec
 
 from mlx_engine.training.tensors import sync, write_bytes, write_safetensors
+from mlx_engine.training.validation import Validation
 
-FORMAT = 1
-KEPT = 2
+FORMAT = 2
+KEPT = 2  # of the newest
 MANIFEST = "state.json"
 OPTIMIZER = "optimizer.safetensors"
 _NAME = re.compile(r"step-(\d{8,})")
@@ -39,9 +40,11 @@ class Progress(msgspec.Struct):
     processed_samples: int = 0
     loss: float | None = None  # of the last step that had one
     non_finite: int = 0  # skipped steps in a row, up to now
-    evaluated_step: int = -1  # of the last evaluation
     loss_sum: float = 0.0  # exponentially decayed, with `loss_weight` its decayed count
     loss_weight: float = 0.0
+    validation: Validation = msgspec.field(default_factory=Validation)
+    sampled_step: int = -1  # of the last answers to sample_prompts
+    base_answers: list[str] = []  # to sample_prompts
 
     @property
     def smoothed_loss(self) -> float | None:
@@ -73,11 +76,11 @@ class Damaged(Exception):
 def save(
     root: Path, manifest: Manifest, tensors: Mapping[str, Mapping[str, mx.array]], files: Mapping[str, bytes]
 ) -> Path:
-    """Writes checkpoints/step-N under `root` from evaluated arrays and other files by name, then prunes to the newest.
+    """Writes checkpoints/step-N under `root` from evaluated arrays and other files by name. Returns its folder.
 
-    Returns its folder. OSError when the disk is full, with nothing left of it and the older ones intact.
+    OSError when the disk is full, with nothing left of it and the older ones intact.
     """
-    folder = root / f"step-{manifest.progress.step:08d}"
+    folder = folder_of(root, manifest.progress.step)
     temporary = root / f".{folder.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -87,7 +90,7 @@ def save(
         manifest.files = {
             name: FileFacts(bytes=(temporary / name).stat().st_size, sha256=sha256) for name, sha256 in facts.items()
         }
-        write_bytes(temporary / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        write_bytes(temporary / MANIFEST, _json(manifest))
         sync(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(temporary, folder)
@@ -95,15 +98,35 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync(root)
-    for old in steps(root)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def update(folder: Path, progress: Progress) -> None:
+    """Replaces the progress in a good checkpoint's manifest: more has become known at the same step."""
+    manifest = _read(folder)
+    manifest.progress = progress
+    temporary = folder / f".{MANIFEST}.tmp"
+    temporary.unlink(missing_ok=True)
+    write_bytes(temporary, _json(manifest))
+    os.replace(temporary, folder / MANIFEST)
+    sync(folder)
+
+
+def prune(root: Path, best_step: int | None) -> None:
+    """Removes all but the newest and the best."""
+    for folder in steps(root)[KEPT:]:
+        if step_of(folder) != best_step:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def steps(root: Path) -> list[Path]:
     """Checkpoint folders under `root`, newest first, good or not."""
     found = [path for path in root.glob("step-*") if _NAME.fullmatch(path.name)]
     return sorted(found, key=step_of, reverse=True)
+
+
+def folder_of(root: Path, step: int) -> Path:
+    return root / f"step-{step:08d}"
 
 
 def step_of(folder: Path) -> int:
@@ -113,7 +136,7 @@ def step_of(folder: Path) -> int:
 def verify(folder: Path) -> Manifest:
     """The manifest, once every file is what it says. Raises Damaged."""
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        manifest = _read(folder)
     except (OSError, msgspec.MsgspecError) as error:
         raise Damaged(f"{MANIFEST}: {error}") from error
     if manifest.format != FORMAT:
@@ -134,10 +157,11 @@ def verify(folder: Path) -> Manifest:
 
 def publish(folder: Path, output: Path) -> None:
     """Puts a checkpoint's model files into `output`, each by rename: the run's result. Large files are hard links."""
-    for source in sorted(folder.iterdir()):
-        if source.name in (MANIFEST, OPTIMIZER):
+    for name in sorted(_read(folder).files):
+        if name == OPTIMIZER:
             continue
-        temporary = output / f".{source.name}.tmp"
+        source = folder / name
+        temporary = output / f".{name}.tmp"
         temporary.unlink(missing_ok=True)
         try:
             os.link(source, temporary)
@@ -145,8 +169,16 @@ def publish(folder: Path, output: Path) -> None:
             shutil.copyfile(source, temporary)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-        os.replace(temporary, output / source.name)
+        os.replace(temporary, output / name)
     sync(output)
+
+
+def _read(folder: Path) -> Manifest:
+    return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+
+
+def _json(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
 
 
 def clear(root: Path) -> None:

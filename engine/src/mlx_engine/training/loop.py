@@ -1,4 +1,4 @@
-"""The training loop: steps, evaluations, checkpoints, and a frame for each of them."""
+"""The training loop: steps, what is due between them, and a frame for each step."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ import time
 from mlx_engine.data.tokenize import Dataset
 from mlx_engine.platform import memory_mb
 from mlx_engine.process import Engine
-from mlx_engine.protocol import EngineError, Eval, Step, Train
+from mlx_engine.protocol import EngineError, Step, Train
 from mlx_engine.training.compute import Compute
 from mlx_engine.training.control import Control
+from mlx_engine.training.evaluation import Evaluation
 from mlx_engine.training.optimizer import global_norm, scaled
 from mlx_engine.training.plan import Plan
 from mlx_engine.training.run import Run
+from mlx_engine.training.samples import Samples
 from mlx_engine.training.schedule import learning_rate, warmup_steps
 from mlx_engine.training.speed import Meter
 
 _CHECKPOINT_SECONDS = 60.0
-_CHECKPOINT_SHARE = 0.05  # of the time at most, when save_steps is not given
+_CHECKPOINT_SHARE = 0.02  # of the time at most, when save_steps is not given
 _NON_FINITE_LIMIT = 5  # steps in a row
 _SMOOTHING = 0.95  # of the loss: an exponential mean over about the last 20 steps
 
 
 class Loop:
-    """Drives `run` from where it is to its end. Raises Ended when `control` says so."""
+    """Drives `run` from where it is to its end."""
 
     def __init__(
         self,
@@ -42,25 +44,36 @@ class Loop:
         self._run = run
         self._plan = plan
         self._data = data
-        self._held_out = held_out
         self._compute = Compute(command, run.subject, engine.platform)
+        self._evaluation = Evaluation(command, engine, control, run, plan, self._compute, held_out)
+        self._samples = Samples(command, engine, control, run, plan)
         self._warmup = warmup_steps(command.warmup_ratio, plan.total_steps)
         self._meter = Meter()
-        self._saved_at = time.monotonic()
+        self._started = self._saved_at = time.monotonic()
         if not self._compute.responses_only:
             engine.warn("full_logits", "this model's head cannot be run on its own, so logits are computed everywhere")
 
-    def drive(self) -> None:
+    def drive(self) -> str | None:
+        """Returns why it ended before its last step, if it did. Raises Ended when `control` says so."""
         self._run.subject.model.train()
-        self._evaluate()
-        while self._run.progress.step < self._plan.total_steps:
+        self._between_steps()
+        while not self._over:
             self._step()
-            step = self._run.progress.step
-            if self._plan.ends_epoch(step):
-                self._evaluate()
-                self._save()
-            elif self._due(step):
-                self._save()
+            self._between_steps()
+        if warning := self._run.progress.validation.no_gain():
+            self._engine.warn("no_gain", warning)
+        return self._early_stop
+
+    @property
+    def _early_stop(self) -> str | None:
+        command = self._command
+        return self._run.progress.validation.early_stop(
+            command.early_stopping_patience, command.early_stopping_threshold
+        )
+
+    @property
+    def _over(self) -> bool:
+        return self._run.progress.step >= self._plan.total_steps or self._early_stop is not None
 
     # ---- one step ----
 
@@ -110,7 +123,7 @@ class Loop:
                     trained_tokens=trained,
                     tokens_per_second=round(tokens / seconds, 2),
                     trained_tokens_per_second=round(trained / seconds, 2),
-                    padding_share=round(1 - tokens / computed.positions, 4),
+                    padding_share=round(1 - (tokens - computed.rows) / computed.positions, 4),
                     processed_samples=progress.processed_samples,
                     memory_mb=memory_mb(),
                     seconds_remaining=self._remaining(progress.step),
@@ -124,52 +137,28 @@ class Loop:
                 "that the base model generates sensible text",
             )
 
-    # ---- evaluation and checkpoints ----
+    # ---- between steps ----
 
-    def _evaluate(self) -> None:
-        """Loss over the held-out rows, at the start and where an epoch or the run ends, once for each."""
-        progress = self._run.progress
-        if (
-            self._held_out is None
-            or progress.evaluated_step == progress.step
-            or not self._plan.ends_epoch(progress.step)
-        ):
-            return
-        started = time.monotonic()
+    def _between_steps(self) -> None:
+        """What is due after so many steps. Steps are not disturbed by any of it: they draw their random numbers from
+        their place in the run."""
+        self._evaluation.run_if_due()
+        self._samples.run_if_due(ending=self._over)
+        validation, step = self._run.progress.validation, self._run.progress.step
+        if (step > 0 and validation.best_step == step) or self._save_due(step):
+            with self._control.lock:
+                self._run.save()
+            self._saved_at = time.monotonic()
 
-        def check(done: int, total: int) -> None:
-            self._control.check()
-            self._engine.stage("evaluating", done, total)
-
-        found = self._compute.evaluate(self._held_out, check)
-        self._meter.evaluation_seconds = time.monotonic() - started
-        progress.evaluated_step = progress.step
-        if math.isfinite(found.loss):
-            self._engine.channel.send(
-                Eval(
-                    step=progress.step,
-                    loss=found.loss,
-                    trained_tokens=found.trained,
-                    perplexity=math.exp(min(found.loss, 700)),
-                    token_accuracy=found.token_accuracy,
-                    best=False,
-                )
-            )
-        else:
-            self._engine.warn("non_finite_eval", f"The held-out loss after step {progress.step} is not finite")
-
-    def _due(self, step: int) -> bool:
+    def _save_due(self, step: int) -> bool:
         if self._command.save_steps is not None:
-            return step % self._command.save_steps == 0
-        pause = max(_CHECKPOINT_SECONDS, self._run.save_seconds / _CHECKPOINT_SHARE)
-        return time.monotonic() - self._saved_at >= pause
-
-    def _save(self) -> None:
-        with self._control.lock:
-            self._run.save()
-        self._saved_at = time.monotonic()
+            return step > 0 and step % self._command.save_steps == 0
+        now = time.monotonic()
+        affordable = self._run.save_seconds <= _CHECKPOINT_SHARE * (now - self._started)
+        return affordable and now - self._saved_at >= _CHECKPOINT_SECONDS
 
     def _remaining(self, step: int) -> float | None:
-        tokens = (self._plan.total_steps - step) * self._plan.tokens_per_step
-        evaluations = 0 if self._held_out is None else self._plan.evaluations_left(step)
-        return self._meter.remaining(tokens, evaluations)
+        steps = self._meter.remaining((self._plan.total_steps - step) * self._plan.tokens_per_step)
+        if steps is None:
+            return None
+        return round(steps + self._evaluation.seconds_left() + self._samples.seconds_left(), 1)

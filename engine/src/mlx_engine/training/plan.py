@@ -19,6 +19,22 @@ class Place:
     batch: int  # micro-batches of the epoch done
 
 
+@dataclass(frozen=True)
+class Cadence:
+    """Every so many steps, and when the run is over."""
+
+    every: int
+    total: int
+
+    def due(self, step: int) -> bool:
+        """Whether it is time after `step` steps; 0 is, too."""
+        return step % self.every == 0 or step == self.total
+
+    def left(self, step: int) -> int:
+        """How many times it will be after that."""
+        return 0 if step >= self.total else math.ceil(self.total / self.every) - step // self.every
+
+
 class Plan:
     def __init__(self, command: Train, data: Dataset) -> None:
         self._command = command
@@ -41,12 +57,9 @@ class Plan:
         place = self.place(step)
         return self._batches(place.epoch)[place.batch : place.batch + self._accumulation]
 
-    def ends_epoch(self, step: int) -> bool:
-        """Whether an epoch, or the run, is over after `step` steps."""
-        return step % self.steps_per_epoch == 0 or step == self.total_steps
-
-    def evaluations_left(self, step: int) -> int:
-        return math.ceil(self.total_steps / self.steps_per_epoch) - step // self.steps_per_epoch
+    def cadence(self, steps: int | None) -> Cadence:
+        """Every `steps` steps; None: at the end of each epoch."""
+        return Cadence(steps or self.steps_per_epoch, self.total_steps)
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         dataset = self._command.dataset

@@ -30,6 +30,7 @@ _FREE = {
     "resume",
     "save_steps",
 }
+_PLACES = {"path", "validation_path", "cache_path"}
 
 
 class Run:
@@ -43,12 +44,13 @@ class Run:
         self.subject = subject
         self.progress = Progress()
         self.date = datetime.date.today()
-        self.save_seconds = 0.0  # that the last checkpoint took
+        self.save_seconds = 0.0  # that checkpoints have taken
         self._engine = engine
         self._output = Path(command.output_dir)
         self._checkpoints = self._output / "checkpoints"
         self._config = _decisive(command, subject)
-        self._saved: Path | None = None
+        self._saved: Path | None = None  # the last checkpoint, and the progress in it
+        self._known = b""
         self._optimizer = make_optimizer(command.weight_decay)
         self._optimizer.init(subject.model.trainable_parameters())
         self._output.mkdir(parents=True, exist_ok=True)
@@ -77,24 +79,48 @@ class Run:
         }
 
     def save(self) -> None:
-        """A checkpoint of the last step and its frame, unless there is one already. Does no MLX work."""
-        step = self.progress.step
-        if self._saved is not None and checkpoint.step_of(self._saved) == step:
+        """A checkpoint of the last step and its frame, unless there is one that knows as much. Does no MLX work."""
+        progress = self.progress
+        known = msgspec.json.encode(progress)
+        if self._saved is not None and known == self._known:
             return
         started = time.monotonic()
-        manifest = Manifest(
-            progress=self.progress, date=self.date.isoformat(), config=self._config, versions=_versions()
-        )
-        self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files)
-        self.save_seconds = time.monotonic() - started
+        if self._saved is not None and checkpoint.step_of(self._saved) == progress.step:
+            checkpoint.update(self._saved, progress)
+        else:
+            manifest = Manifest(
+                progress=progress, date=self.date.isoformat(), config=self._config, versions=_versions()
+            )
+            self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files)
+        self._known = known
+        validation = progress.validation
+        checkpoint.prune(self._checkpoints, validation.best_step)
+        self.save_seconds += time.monotonic() - started
         self._engine.channel.send(
-            Checkpoint(step=step, path=str(self._saved), loss=self.progress.loss, validation_loss=None, best=False)
+            Checkpoint(
+                step=progress.step,
+                path=str(self._saved),
+                loss=progress.loss,
+                validation_loss=validation.loss if validation.step == progress.step else None,
+                best=validation.best_step == progress.step,
+            )
         )
 
-    def publish(self) -> None:
-        """A checkpoint of the last step, and its model as the run's result in output_dir."""
+    def publish(self, *, best: bool) -> int:
+        """A checkpoint of the last step, and as the run's result in output_dir its model, or with `best` that of the
+        lowest validation loss, if there is one. Returns the step of that model."""
         self.save()
-        checkpoint.publish(self._saved, self._output)
+        folder = self._saved
+        step = self.progress.validation.best_step
+        if best and step is not None and step != self.progress.step:
+            try:
+                folder = checkpoint.folder_of(self._checkpoints, step)
+                checkpoint.verify(folder)
+            except Damaged as error:
+                self._engine.warn("checkpoint_damaged", f"The best checkpoint, {folder.name}, is lost: {error}")
+                folder = self._saved
+        checkpoint.publish(folder, self._output)
+        return checkpoint.step_of(folder)
 
     def _resume(self) -> None:
         for folder in checkpoint.steps(self._checkpoints):
@@ -109,7 +135,7 @@ class Run:
             restore(self._optimizer, mx.load(str(folder / checkpoint.OPTIMIZER)))
             self.progress = manifest.progress
             self.date = datetime.date.fromisoformat(manifest.date)
-            self._saved = folder
+            self._saved, self._known = folder, msgspec.json.encode(self.progress)
             return
 
     def _compare(self, folder: Path, manifest: Manifest) -> None:
@@ -139,7 +165,7 @@ def _decisive(command: Train, subject: Subject) -> dict[str, Any]:
     return (
         values
         | {f"lora.{key}": value for key, value in lora.items()}
-        | {f"dataset.{key}": dataset[key] for key in ("sha256", "batch_size", "max_seq_length", "shuffle")}
+        | {f"dataset.{key}": value for key, value in dataset.items() if key not in _PLACES}
         | {
             "base model": base_fingerprint(command.model_path),
             "chat template": template_sha256(subject.loaded.tokenizer),

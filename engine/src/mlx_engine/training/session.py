@@ -30,6 +30,7 @@ class Training:
         self._command = command
         self._engine = engine
         self._run: Run | None = None
+        self._reason: str | None = None  # why it ended before its last step
         self._control = Control(engine, self._finish, grace)
 
     def run(self) -> None:
@@ -73,7 +74,7 @@ class Training:
                 ranks=1,
             )
         )
-        Loop(command, engine, self._control, run, plan, data, held_out).drive()
+        self._reason = Loop(command, engine, self._control, run, plan, data, held_out).drive()
 
     def _tokenize(self, path: str, sha256: str | None) -> Dataset:
         told = 0.0
@@ -100,10 +101,13 @@ class Training:
 
     def _finish(self, outcome: Outcome) -> None:
         """Also on Control's thread. Before the model is there, nothing is written."""
-        if self._run is None:
-            folders = checkpoint.steps(Path(self._command.output_dir) / "checkpoints") if self._command.resume else []
-            step, loss = checkpoint.step_of(folders[0]) if folders else 0, None
-        else:
-            self._run.publish()
+        step, loss, best_step = 0, None, None
+        if self._run is not None:
             step, loss = self._run.progress.step, self._run.progress.loss
-        self._engine.channel.send(Finished(outcome=outcome, step=step, loss=loss, best_step=None, reason=None))
+            published = self._run.publish(best=outcome == "completed" and self._command.load_best_model_at_end)
+            best_step = published if published != step else None
+        elif self._command.resume and (folders := checkpoint.steps(Path(self._command.output_dir) / "checkpoints")):
+            step = checkpoint.step_of(folders[0])
+        self._engine.channel.send(
+            Finished(outcome=outcome, step=step, loss=loss, best_step=best_step, reason=self._reason)
+        )

@@ -1,4 +1,4 @@
-"""Measured speed and time left."""
+"""Measured speed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ class Meter:
     def __init__(self) -> None:
         self._steps: deque[tuple[int, float]] = deque(maxlen=_WINDOW)
         self._first = True
-        self.evaluation_seconds = 0.0  # of the last one
 
     def add(self, tokens: int, seconds: float) -> None:
         if len(self._steps) == 1 and self._first:
@@ -21,10 +20,7 @@ class Meter:
             self._first = False
         self._steps.append((tokens, seconds))
 
-    def remaining(self, tokens: float, evaluations: int) -> float | None:
-        """Seconds for so many more tokens and evaluations."""
+    def remaining(self, tokens: float) -> float | None:
+        """Seconds for so many more tokens."""
         measured = sum(tokens for tokens, _ in self._steps)
-        if not measured:
-            return None
-        seconds = sum(seconds for _, seconds in self._steps)
-        return round(tokens * seconds / measured + evaluations * self.evaluation_seconds, 1)
+        return tokens * sum(seconds for _, seconds in self._steps) / measured if measured else None
