@@ -53,11 +53,14 @@ class Subject:
         return dict(tree_flatten(self.model.parameters()))
 
 
-def prepare(command: Train, platform: Platform) -> Subject:
-    """Loads the base for the method. EngineError for a model or parameters that don't go together."""
+def prepare(command: Train, platform: Platform, *, lazy: bool = False) -> Subject:
+    """Loads the base for the method; `lazy`: its arrays are read and computed when they are needed.
+
+    EngineError for a model or parameters that don't go together.
+    """
     config = _config(Path(command.model_path))
     if command.method == "full":
-        return _full(command, config)
+        return _full(command, config, lazy)
     if command.lora is None:
         raise EngineError("invalid_parameters", f"method {command.method} needs LoRA parameters")
     quantized = command.method == "qlora"
@@ -66,12 +69,14 @@ def prepare(command: Train, platform: Platform) -> Subject:
         dtype=platform.dtype_for(config),
         keep_quantized=quantized,
         quantize_bits=_QLORA_BITS if quantized else None,
+        lazy=lazy,
     )
     total = total_params(loaded.model)
     if platform.on_cpu:
         unpack_on_use(loaded.model)
     parameters = apply_lora(loaded.model, command.lora, command.seed)
-    mx.eval(loaded.model.parameters())
+    if not lazy:
+        mx.eval(loaded.model.parameters())
     return Subject(
         loaded,
         weights_name="adapters.safetensors",
@@ -82,7 +87,7 @@ def prepare(command: Train, platform: Platform) -> Subject:
     )
 
 
-def _full(command: Train, config: dict[str, Any]) -> Subject:
+def _full(command: Train, config: dict[str, Any], lazy: bool) -> Subject:
     if "quantization" in config or "quantization_config" in config:
         raise EngineError(
             "invalid_parameters",
@@ -93,7 +98,7 @@ def _full(command: Train, config: dict[str, Any]) -> Subject:
     if base.resolve() == Path(command.output_dir).resolve():
         raise EngineError("invalid_parameters", "output_dir is the base model's own folder; choose another")
     # float32 on GPUs as well: an update of 1e-5 of a weight is below bfloat16's resolution and would be lost.
-    loaded = load_model(base, dtype=mx.float32)
+    loaded = load_model(base, dtype=mx.float32, lazy=lazy)
     loaded.model.unfreeze()
     files = {path.name: path.read_bytes() for pattern in _TOKENIZER_FILES for path in base.glob(pattern)}
     files["config.json"] = _json(config | {"dtype" if "dtype" in config else "torch_dtype": "float32"})
