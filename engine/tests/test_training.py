@@ -26,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frames_of_a_run(tmp_path: Path, model: Path) -> None:
     frames = train(train_command(tmp_path, model, questions(7), dataset__batch_size=2, epochs=2))
     assert [f["type"] for f in frames if f["type"] not in ("stage", "alive")] == (
-        ["prepared"] + ["step"] * 8 + ["checkpoint", "finished"]
+        ["prepared"] + ["step"] * 8 + ["checkpoint", "verified", "finished"]
     )
     (prepared,) = of(frames, "prepared")
     assert prepared["steps_per_epoch"] == 4  # the last batch has one row, and is not dropped

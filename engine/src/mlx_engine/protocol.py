@@ -146,9 +146,9 @@ class Memory(_Tagged, tag="memory"):
 class Verified(_Tagged, tag="verified"):
     ok: bool
     message: str
-    logit_difference: float
-    serving_loss: float
-    trainer_loss: float
+    logit_difference: float | None
+    serving_loss: float | None
+    trainer_loss: float | None
 
 
 class Warning(_Tagged, tag="warning"):

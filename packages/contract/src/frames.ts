@@ -141,9 +141,9 @@ export const MemoryFrame = frame('memory', {
 export const VerifiedFrame = frame('verified', {
   ok: Type.Boolean(),
   message: Type.String({ description: 'What was seen, in a sentence' }),
-  logit_difference: Type.Number({ description: "Largest between the result's and the base's" }),
-  serving_loss: Type.Number(),
-  trainer_loss: Type.Number({ description: 'On the same rows' }),
+  logit_difference: Nullable(Type.Number({ description: "Largest between the result's and the base's" })),
+  serving_loss: Nullable(Type.Number({ description: 'null, as the others: it could not be loaded, or is not finite' })),
+  trainer_loss: Nullable(Type.Number({ description: 'On the same rows' })),
 })
 export const WarningFrame = frame('warning', {
   code: Type.String(),

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,23 @@ class Bases:
     def _make_room(self, path: str, key: tuple[Any, ...], config: dict[str, Any]) -> None:
         for old in [old for old in self._bases if old[:2] == key[:2]]:
             del self._bases[old]  # its files have changed since
-        # A file may grow as it loads: 4-bit weights eightfold and half precision twofold, to float32.
-        growth = (8 if "quantization" in config else 2) if self._platform.on_cpu else 1
-        needed = growth * sum(file.stat().st_size for file in Path(path).glob("model*.safetensors"))
+        needed = self.needed_bytes(path, config)
         while self._bases and (
             len(self._bases) >= _KEPT or needed + sum(base.nbytes for base in self._bases.values()) > self._budget
         ):
             self._bases.popitem(last=False)
         self.free_buffers()
+
+    def needed_bytes(self, path: str, config: dict[str, Any]) -> int:
+        """What a model takes once loaded: files of 4 bits grow eightfold to float32, of half precision twofold."""
+        dtype = self._platform.dtype_for(config)
+        per_word = 32 // config.get("quantization", {}).get("bits", 32) if dtype == mx.float32 else 1
+        total = 0
+        for file in Path(path).glob("model*.safetensors"):
+            for tensor in folder.check_safetensors(file).values():
+                values = prod(tensor["shape"]) * (per_word if tensor["dtype"] == "U32" else 1)
+                total += values * (4 if tensor["dtype"] == "U32" else dtype.size)
+        return total
 
     @staticmethod
     def free_buffers() -> None:

@@ -30,11 +30,11 @@ class ServingVerified(msgspec.Struct, kw_only=True):
 
     ok: bool
     message: str
-    logit_difference: float
-    serving_loss: float
-    trainer_loss: float
-    rows: int
-    trained_tokens: int
+    logit_difference: float | None = None
+    serving_loss: float | None = None
+    trainer_loss: float | None = None
+    rows: int = 0
+    trained_tokens: int = 0
 
 
 class Record(msgspec.Struct, kw_only=True):

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import traceback
 from pathlib import Path
 
 import mlx.core as mx
 
 from mlx_engine.data.rows import read_rows
-from mlx_engine.data.tokenize import Dataset, tokenize
-from mlx_engine.process import Engine
-from mlx_engine.protocol import Finished, Prepared, Train
+from mlx_engine.data.tokenize import Dataset, Example, tokenize
+from mlx_engine.models.record import ServingVerified
+from mlx_engine.process import Engine, one_line
+from mlx_engine.protocol import Finished, Prepared, Train, Verified
 from mlx_engine.training import checkpoint
 from mlx_engine.training.control import GRACE_SECONDS, Control, Ended, Outcome
+from mlx_engine.training.describe import describe, store
 from mlx_engine.training.loop import Loop
 from mlx_engine.training.method import prepare
 from mlx_engine.training.plan import Plan
 from mlx_engine.training.run import Run
+from mlx_engine.training.verify import attempt, choose, probe, unverified, verify
 
 _STAGE_SECONDS = 0.5
 # Keeping freed buffers buys nothing on a CPU: the same steps took 17 CPU seconds with 3 GB, 256 MB and none of them.
 _CPU_CACHE_BYTES = 256 << 20
+# For evaluating some rows before the result is loaded for generation; a run that is to stop has little time.
+_PROBE_SECONDS = {"completed": 3.0, "stopped": 0.3}
+_VERIFYING = ".verifying"  # is in output_dir meanwhile
 
 
 class Training:
@@ -31,6 +39,8 @@ class Training:
         self._engine = engine
         self._run: Run | None = None
         self._reason: str | None = None  # why it ended before its last step
+        self._rows: list[Example] = []  # to verify the result on
+        self._finished: Finished | None = None  # what the run came to, once its result is published
         self._control = Control(engine, self._finish, grace)
 
     def run(self) -> None:
@@ -39,6 +49,8 @@ class Training:
             self._train()
         except Ended as ended:
             outcome = ended.outcome
+        if outcome != "suspended":
+            self._conclude(outcome)
         self._control.end(outcome)
 
     def _train(self) -> None:
@@ -55,6 +67,9 @@ class Training:
         path = command.dataset.validation_path
         held_out = self._tokenize(path, None) if path else None
         plan = Plan(command, data)
+        if not describe(command, subject, data):
+            engine.warn("no_stop_token", "no row ends with an end token, so that answers will go on to max_tokens")
+        self._rows = choose(held_out or data)
         engine.channel.send(
             Prepared(
                 total_steps=plan.total_steps,
@@ -99,8 +114,57 @@ class Training:
             self._engine.warn(code, message)
         return data
 
+    def _conclude(self, outcome: Outcome) -> None:
+        """Publishes the result, then looks at it as generation will see it. Nothing of that can lose the result."""
+        with self._control.lock:
+            self._publish(outcome)
+            self._control.saved.set()
+        if not self._rows or self._finished.step == 0:
+            return
+        try:
+            with attempt(Path(self._command.output_dir) / _VERIFYING):
+                verified = self._verified(outcome)
+        except Ended:
+            return
+        except Exception as error:
+            traceback.print_exc()
+            verified = unverified(one_line(error))
+        with self._control.lock:
+            store(Path(self._command.output_dir), verified)
+            self._engine.channel.send(
+                Verified(
+                    ok=verified.ok,
+                    message=verified.message,
+                    logit_difference=verified.logit_difference,
+                    serving_loss=verified.serving_loss,
+                    trainer_loss=verified.trainer_loss,
+                )
+            )
+
+    def _verified(self, outcome: Outcome) -> ServingVerified:
+        """A run that is to stop is held to its time by Control; one that is through gives way when it is asked to."""
+        check = self._control.check if outcome == "completed" else lambda: None
+        output = Path(self._command.output_dir)
+        self._engine.stage("verifying")
+        subject, self._run = self._run.subject, None
+        if self._finished.best_step is not None:  # the model in memory is that of the last step
+            subject.model.load_weights(str(output / subject.weights_name), strict=False)
+        probed = probe(subject.loaded, self._rows, _PROBE_SECONDS[outcome], check)
+        del subject
+        gc.collect()
+        mx.clear_cache()
+        return verify(self._command, self._engine.platform, output, probed, check)
+
     def _finish(self, outcome: Outcome) -> None:
-        """Also on Control's thread. Before the model is there, nothing is written."""
+        """Also on Control's thread."""
+        self._publish(outcome)
+        (Path(self._command.output_dir) / _VERIFYING).unlink(missing_ok=True)
+        self._engine.channel.send(self._finished)
+
+    def _publish(self, outcome: Outcome) -> None:
+        """Once. Before the model is there, nothing is written."""
+        if self._finished is not None:
+            return
         step, loss, best_step = 0, None, None
         if self._run is not None:
             step, loss = self._run.progress.step, self._run.progress.loss
@@ -108,6 +172,4 @@ class Training:
             best_step = published if published != step else None
         elif self._command.resume and (folders := checkpoint.steps(Path(self._command.output_dir) / "checkpoints")):
             step = checkpoint.step_of(folders[0])
-        self._engine.channel.send(
-            Finished(outcome=outcome, step=step, loss=loss, best_step=best_step, reason=self._reason)
-        )
+        self._finished = Finished(outcome=outcome, step=step, loss=loss, best_step=best_step, reason=self._reason)
