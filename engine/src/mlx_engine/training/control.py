@@ -39,7 +39,6 @@ class Control:
         self._asked: Outcome | None = None
         self.saved = threading.Event()  # set by the main thread when the result is; it then gets as long again
         self._done = threading.Event()
-        self.saved = threading.Event()  # the result is: set it to get as long again
         threading.Thread(target=self._listen, daemon=True, name="control").start()
 
     def check(self) -> None:
@@ -63,9 +62,8 @@ class Control:
                 case other:
                     kind = type(other).__name__.lower()
                     self._engine.channel.send(error_frame(EngineError("protocol", f"unexpected command {kind}")))
-        if self._done.wait(self._grace) or (self.saved.is_set() and self._done.wait(self._grace)):
-            return
-        self._take_over(self._asked)
+        if not self._done.wait(self._grace) and not (self.saved.is_set() and self._done.wait(self._grace)):
+            self._take_over(self._asked)
 
     def _take_over(self, outcome: Outcome) -> None:
         with self.lock:
