@@ -29,7 +29,8 @@ from mlx_engine.protocol import EngineError, Train
 from mlx_engine.training.loss import Loss, arrays
 
 _ROWS = 8
-_ROW_TOKENS = 256  # a longer row is cut there, on both sides of the comparison
+_ROW_TOKENS = 256  # a longer row is cut there, or after the beginning of its answer, on both sides of the comparison
+_ANSWER_TOKENS = 32
 _COMPARED = 32  # positions whose logits are compared with the base's
 _CHUNK_TOKENS = 256  # at a time, as generation takes in a prompt
 _CHUNK_BYTES = 64 << 20  # of float32 logits
@@ -53,8 +54,9 @@ class Probe:
 
 def choose(data: Dataset) -> list[Example]:
     """A few rows from all over the data, the shortest first, none of them long."""
-    count = len(data.examples)
-    rows = [_cut(data.examples[i * count // _ROWS]) for i in range(min(_ROWS, count))]
+    there = len(data.examples)
+    count = min(_ROWS, there)
+    rows = [_cut(data.examples[i * there // count]) for i in range(count)]
     return sorted(rows, key=lambda row: len(row.tokens))
 
 
@@ -180,8 +182,7 @@ def _look(model: nn.Module, rows: Sequence[Example], check: _Check, *, logits_on
 
 
 def _cut(row: Example) -> Example:
-    """Up to the first supervised token at least."""
-    end = max(_ROW_TOKENS, int(row.supervised.argmax()) + 1)
+    end = max(_ROW_TOKENS, int(row.supervised.argmax()) + _ANSWER_TOKENS)
     return Example(row.sample, row.tokens[:end].copy(), row.supervised[:end].copy())
 
 
