@@ -1,5 +1,6 @@
 """Low-rank adapters over a base that stays loaded: each one is a set of mlx-lm's LoRA modules around the base's own
 layers, put in place and taken out in milliseconds. Without one, the model is the base itself, module for module.
+LoRA, rsLoRA (its scale says all) and DoRA, in all layers or some: what the adapter has weights for is adapted.
 
 Format: mlx-lm's (adapter_config.json, adapters.safetensors), see mlx_lm/tuner/utils.py.
 """
@@ -19,6 +20,7 @@ from mlx_lm.tuner.dora import DoRAEmbedding, DoRALinear
 from mlx_lm.tuner.lora import LoRAEmbedding, LoRALinear, LoRASwitchLinear
 
 from mlx_engine.models.folder import check_safetensors, invalid, read_json
+from mlx_engine.models.low_rank import cheapen, settle
 
 _FILES = ("adapter_config.json", "adapters.safetensors")
 _KEPT = 16  # adapters, a few megabytes each
@@ -86,7 +88,7 @@ def _load(path: Path, base: dict[str, nn.Module]) -> _Modules:
     if not parts:
         raise invalid(path, "the adapter has no weights")
     modules = [(name, _wrap(path, name, base[name], part, kind, float(scale))) for name, part in parts.items()]
-    mx.eval([module.parameters() for _, module in modules])
+    mx.eval([module for _, module in modules])
     return modules
 
 
@@ -98,12 +100,13 @@ def _wrap(path: Path, name: str, layer: nn.Module, part: dict[str, mx.array], ki
         raise invalid(path, f"{name} has {', '.join(sorted(part))} where {', '.join(sorted(needed))} are needed")
     rank = part["lora_b"].shape[-1 if wrapper is LoRASwitchLinear else 0] if part["lora_b"].ndim else 0
     wrapped = wrapper.from_base(layer, r=max(rank, 1), dropout=0.0, scale=scale)
+    cheapen(wrapped)
     for leaf, array in part.items():
         if array.shape != wrapped[leaf].shape:
             shapes = f"{leaf} has shape {tuple(array.shape)}, {tuple(wrapped[leaf].shape)} is needed"
             raise invalid(path, f"does not fit this base model: {name}.{shapes}")
-        # In the activations' type: in float32 it would lift those of a half-precision base to it.
-        wrapped[leaf] = array.astype(_activation_type(layer))
+        wrapped[leaf] = array.astype(mx.float32)
+    settle(wrapped, _activation_type(layer))
     wrapped.eval()
     return wrapped
 

@@ -37,6 +37,25 @@ def _matmul(x: mx.array, module: nn.QuantizedLinear | nn.QuantizedEmbedding) -> 
     return product(x)
 
 
+def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
+    """x (…, in) → x·Wᵀ (…, out), without the bias, in the type that the layer computes in; no gradient to W."""
+    if not isinstance(linear, nn.QuantizedLinear):
+        return x.astype(linear["weight"].dtype) @ linear["weight"].T
+    x = x.astype(linear["scales"].dtype)
+    if isinstance(linear, UnpackingLinear):
+        return _matmul(x, linear)
+    return mx.quantized_matmul(
+        x,
+        linear["weight"],
+        scales=linear["scales"],
+        biases=linear.get("biases"),
+        transpose=True,
+        group_size=linear.group_size,
+        bits=linear.bits,
+        mode=linear.mode,
+    )
+
+
 class UnpackingLinear(nn.QuantizedLinear):
     def __call__(self, x: mx.array) -> mx.array:
         y = _matmul(x, self)

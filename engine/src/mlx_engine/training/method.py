@@ -74,16 +74,16 @@ def prepare(command: Train, platform: Platform, *, lazy: bool = False) -> Subjec
     total = total_params(loaded.model)
     if platform.on_cpu:
         unpack_on_use(loaded.model)
-    parameters = apply_lora(loaded.model, command.lora, command.seed)
+    adapter = apply_lora(loaded.model, command.lora, command.seed)
     if not lazy:
-        mx.eval(loaded.model.parameters())
+        mx.eval(loaded.model)  # more than its parameters: DoRA keeps norms of the base
     return Subject(
         loaded,
         weights_name="adapters.safetensors",
-        files={"adapter_config.json": _json(_adapter_config(command, loaded, parameters))},
+        files={"adapter_config.json": _json(_adapter_config(command, loaded, adapter))},
         total_params=total,
         trainable_params=trainable_params(loaded.model),
-        target_modules=sorted({key.rsplit(".", 1)[-1] for key in parameters["keys"]}),
+        target_modules=sorted({key.rsplit(".", 1)[-1] for key in adapter["lora_parameters"]["keys"]}),
     )
 
 
@@ -124,17 +124,16 @@ def base_fingerprint(model_path: str) -> str:
     return hashlib.sha256((folder / "config.json").read_bytes() + json.dumps(weights).encode()).hexdigest()
 
 
-def _adapter_config(command: Train, loaded: LoadedModel, parameters: dict[str, Any]) -> dict[str, Any]:
+def _adapter_config(command: Train, loaded: LoadedModel, adapter: dict[str, Any]) -> dict[str, Any]:
     """mlx-lm reads fine_tune_type, num_layers and lora_parameters; the rest is for people and for serving."""
     chat = loaded.tokenizer.has_chat_template
     return {
-        "fine_tune_type": "lora",
-        "num_layers": len(loaded.model.layers),
-        "lora_parameters": parameters,
+        **adapter,
         "model": command.model_name,
         "experiment_name": command.experiment_name,
         "method": command.method,
-        "lora_alpha": command.lora.alpha if command.lora else None,
+        "lora_alpha": command.lora.alpha,
+        "use_rslora": command.lora.use_rslora,
         "prompt_format": "chat_template" if chat else command.dataset.format,
         "chat_template_sha256": template_sha256(loaded.tokenizer),
         "dataset_sha256": command.dataset.sha256,

@@ -51,7 +51,7 @@ class Run:
         self._config = _decisive(command, subject)
         self._saved: Path | None = None  # the last checkpoint, and the progress in it
         self._known = b""
-        self._optimizer = make_optimizer(command.weight_decay)
+        self._optimizer = make_optimizer(command, subject.model)
         self._optimizer.init(subject.model.trainable_parameters())
         self._output.mkdir(parents=True, exist_ok=True)
         if command.resume:
