@@ -1,7 +1,7 @@
-import { open, readdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { EngineHealth } from '@mlx-training/contract'
-import { isWeights } from '../models/folder.ts'
+import { readWeights } from '../models/weights.ts'
 
 export interface Workload {
   /** Of the base model. */
@@ -58,20 +58,16 @@ export function humanDuration(seconds: number): string {
 }
 
 /**
- * Parameters of a model folder, from the headers of its safetensors files (8 bytes of length, then JSON:
- * https://github.com/huggingface/safetensors#format). MLX packs quantised values into U32 words and keeps a scale and a
- * bias beside every `group_size` of them, which are no parameters but tell how many there are, whatever the bits.
+ * Parameters of a model folder, from the headers of its files. MLX packs quantised values into U32 words and keeps a scale
+ * and a bias beside every `group_size` of them, which are no parameters but tell how many there are, whatever the bits.
  */
 export async function countParameters(folder: string): Promise<number> {
   const groupSize = await quantizationGroup(folder)
   let count = 0
-  for (const name of (await readdir(folder)).filter(isWeights)) {
-    const header = await readHeader(join(folder, name))
-    for (const [tensor, { dtype, shape }] of Object.entries(header)) {
-      if (tensor === '__metadata__' || tensor.endsWith('.biases') || dtype === 'U32') continue
-      const values = shape.reduce((product, size) => product * size, 1)
-      count += tensor.endsWith('.scales') ? values * groupSize : values
-    }
+  for (const [tensor, { dtype, shape }] of Object.entries((await readWeights(folder)).tensors)) {
+    if (tensor.endsWith('.biases') || dtype === 'U32') continue
+    const values = shape.reduce((product, size) => product * size, 1)
+    count += tensor.endsWith('.scales') ? values * groupSize : values
   }
   return count
 }
@@ -79,17 +75,4 @@ export async function countParameters(folder: string): Promise<number> {
 async function quantizationGroup(folder: string): Promise<number> {
   const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))
   return Number(config.quantization?.group_size ?? 64)
-}
-
-async function readHeader(path: string): Promise<Record<string, { dtype: string; shape: number[] }>> {
-  const file = await open(path)
-  try {
-    const length = Buffer.alloc(8)
-    await file.read(length, 0, 8, 0)
-    const header = Buffer.alloc(Number(length.readBigUInt64LE()))
-    await file.read(header, 0, header.length, 8)
-    return JSON.parse(header.toString('utf8'))
-  } finally {
-    await file.close()
-  }
 }

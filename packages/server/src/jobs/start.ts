@@ -8,6 +8,7 @@ import type { ClientPaths } from '../files/port.ts'
 import { isUnder } from '../files/under.ts'
 import { readModelFolder } from '../models/folder.ts'
 import type { Models } from '../models/port.ts'
+import { checkTargets } from './check-targets.ts'
 import { countParameters, estimateSeconds, humanDuration } from './estimate.ts'
 import type { Job, JobPlan, JobService, ModelRef } from './port.ts'
 
@@ -38,6 +39,7 @@ export async function startTraining(request: StartRequest, deps: StartDeps): Pro
   const base = await baseOf(model)
   const method = methodOf(request)
   if (method === 'full' && base.quantization !== null) throw fullOnQuantised(request.model_name, base.quantization)
+  if (method !== 'full' && model.kind === 'folder') await checkTargets(request, model.path)
   const { dataset_path, dataset_format, validation_path } = request.dataset
   const dataset = await atField('dataset.dataset_path', () => deps.datasets.snapshot(dataset_path, dataset_format))
   const validation =

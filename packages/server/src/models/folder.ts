@@ -1,5 +1,6 @@
-import { open, readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readHeader } from './safetensors.ts'
 
 /** What a folder of the form that mlx-lm loads says about itself. */
 export interface ModelFolder {
@@ -18,8 +19,6 @@ const INDEX = 'model.safetensors.index.json'
 const TOKENIZER = /^(tokenizer\.json|tokenizer\.model|vocab\.json|.+\.tiktoken)$/
 /** Above every tokenizer.json and index that there is; config.json takes a few kB. */
 export const MAX_JSON = 32 * 1024 * 1024
-/** The format's own limit of a header: https://github.com/huggingface/safetensors#format */
-const MAX_HEADER = 100_000_000
 
 /** The names that mlx-lm reads weights from: `model*.safetensors`. */
 export const isWeights = (name: string): boolean => /^model.*\.safetensors$/.test(name)
@@ -65,30 +64,13 @@ export async function readModelFolder(path: string): Promise<ModelFolder> {
   if (!names.includes('config.json')) throw new UnusableModel(withoutConfig(names))
   const described = await readConfig(path)
   await checkWeights(path, names)
-  for (const name of names.filter(isWeights)) await checkSafetensors(path, name)
+  for (const name of names.filter(isWeights))
+    await readHeader(join(path, name)).catch(() => {
+      throw new UnusableModel(`has a damaged or incomplete ${name}; copy or download it again`)
+    })
   if (!names.some((name) => TOKENIZER.test(name)))
     throw new UnusableModel('has no tokenizer (tokenizer.json or tokenizer.model)')
   return { ...described, sizeBytes: await folderSize(path, names) }
-}
-
-/** Checks that a safetensors file is as long as its header says. MLX maps weights lazily, so a copy that was cut short
- *  would be found only when its last tensors are read. */
-async function checkSafetensors(path: string, name: string): Promise<void> {
-  const file = await open(join(path, name))
-  try {
-    const { size } = await file.stat()
-    const head = Buffer.alloc(8)
-    await file.read(head, 0, 8, 0)
-    const length = Number(head.readBigUInt64LE())
-    if (length > MAX_HEADER || 8 + length > size) throw new Error()
-    const header = Buffer.alloc(length)
-    await file.read(header, 0, length, 8)
-    if (size !== 8 + length + dataLength(JSON.parse(header.toString('utf8')))) throw new Error()
-  } catch {
-    throw new UnusableModel(`has a damaged or incomplete ${name}; copy or download it again`)
-  } finally {
-    await file.close()
-  }
 }
 
 export async function folderSize(path: string, names?: string[]): Promise<number> {
@@ -118,13 +100,6 @@ function shards(name: string): string[] {
     { length: Number(count) },
     (_, i) => `${before}${String(i + 1).padStart(5, '0')}-of-${count}${after}`,
   )
-}
-
-function dataLength(header: Json): number {
-  let end = 0
-  for (const [name, tensor] of Object.entries(header))
-    if (name !== '__metadata__') end = Math.max(end, Number((tensor as { data_offsets: number[] }).data_offsets[1]))
-  return end
 }
 
 export function withoutConfig(names: string[]): string {
