@@ -1,0 +1,27 @@
+// The Python module. mlx.core.array converts on its own as long as nanobind is the wheel's: see CMakeLists.txt.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "primitives/ops.h"
+#include "simd/simd.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+NB_MODULE(_kernels, m) {
+  m.doc() = "Fused float32 kernels for MLX's CPU back end. See ops.h.";
+  m.def("silu", &kernels::silu, "gate"_a, "up"_a.none() = nb::none(), nb::kw_only(), "threads"_a);
+  m.def("gelu", &kernels::gelu, "gate"_a, "up"_a.none() = nb::none(), nb::kw_only(), "threads"_a);
+  m.def("rms_norm", &kernels::rms_norm, "x"_a, "weight"_a.none(), "eps"_a, nb::kw_only(), "threads"_a);
+  m.def("rope", &kernels::rope, "x"_a, "cosines"_a, "sines"_a, "offset"_a, nb::kw_only(), "traditional"_a, "threads"_a);
+  m.def("attention", &kernels::attention, "q"_a, "k"_a, "v"_a, nb::kw_only(), "scale"_a, "causal"_a, "window"_a = 0,
+        "starts"_a.none() = nb::none(), "threads"_a);
+  m.def("linear_cross_entropy", &kernels::linear_cross_entropy, "hidden"_a, "weight"_a, "targets"_a, nb::kw_only(),
+        "soft_cap"_a = 0.0f, "gradient"_a, "threads"_a);
+  m.def("instruction_set", [] { return std::string(kernels::simd().name); });
+  m.def("instruction_sets", &kernels::simd_names);
+  m.def("use_instruction_set", &kernels::use_simd, "name"_a);
+}

@@ -1,0 +1,36 @@
+// The operations, as the module exports them. All compute in float32 on the CPU with at most `threads` threads and have
+// gradients; std::invalid_argument for shapes and types that they can't take.
+#pragma once
+
+#include <optional>
+#include <utility>
+
+#include "mlx/array.h"
+
+namespace kernels {
+
+using mlx::core::array;
+
+// silu(gate) · up, or silu(gate) without `up`; any shape, both alike.
+array silu(const array& gate, const std::optional<array>& up, int threads);
+// The same with gelu, by its tanh approximation.
+array gelu(const array& gate, const std::optional<array>& up, int threads);
+
+// weight · x / √(mean(x², last axis) + eps); x (…, dims), weight (dims) or none.
+array rms_norm(const array& x, const std::optional<array>& weight, float eps, int threads);
+
+// Turns x (batch, heads, rows, dims) or (batch, rows, dims): row i by the angles whose cosines and sines stand in row
+// offset + i of the tables (≥ offset + rows, half); dims ≥ 2 · half, what is beyond stays.
+array rope(const array& x, const array& cosines, const array& sines, int offset, bool traditional, int threads);
+
+// q (batch, heads, queries, dims), k and v (batch, kv_heads, keys, dims) → like q. starts: int32 (queries) or
+// (batch, queries). See core/attention.h.
+array attention(const array& q, const array& k, const array& v, float scale, bool causal, int window,
+                const std::optional<array>& starts, int threads);
+
+// hidden (rows, dims), weight (vocabulary, dims), targets (rows) int32 → loss (rows) and correct (rows) bool. With
+// `gradient`, hidden's is computed in the same pass. See core/cross_entropy.h.
+std::pair<array, array> linear_cross_entropy(const array& hidden, const array& weight, const array& targets,
+                                             float soft_cap, bool gradient, int threads);
+
+}  // namespace kernels

@@ -1,0 +1,62 @@
+// The inner loops, over plain contiguous floats. simd_loops.cpp is compiled once for each instruction set, and the best
+// that the processor has is chosen at run time: a binary that was built on one machine runs on another.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kernels {
+
+using Index = std::int64_t;
+
+// A gated activation: out = f(gate) · up. With up == nullptr it is f alone, and d_up is not written.
+// Outputs may be the inputs' own memory (same start).
+struct Activation {
+  void (*forward)(const float* gate, const float* up, float* out, Index n);
+  void (*backward)(const float* gate, const float* up, const float* d_out, float* d_gate, float* d_up, Index n);
+};
+
+struct Simd {
+  const char* name;
+
+  Activation silu;  // f(x) = x · sigmoid(x)
+  Activation gelu;  // f(x) = x · Φ(x) by the tanh approximation
+
+  float (*max)(const float* x, Index n);  // of n ≥ 1 numbers
+  float (*dot)(const float* a, const float* b, Index n);
+  void (*copy_scaled)(const float* x, Index stride, float factor, float* out, Index n);
+  void (*scale)(float* x, float factor, Index n);
+  void (*add_scaled)(float* x, const float* y, float factor, Index n);  // x += factor · y
+
+  // x ← exp(x − shift); returns the sum.
+  float (*exp_sum)(float* x, float shift, Index n);
+  // x ← cap · tanh(x / cap)
+  void (*soft_cap)(float* x, float cap, Index n);
+  // For x = cap · tanh(·): x ← exp(x − shift) · (1 − (x / cap)²); returns the sum of the exponentials alone.
+  float (*exp_sum_capped)(float* x, float shift, float cap, Index n);
+  // Gradient of a row of attention: score ← p = exp(score − lse), d_p ← p · (d_p − delta).
+  void (*attention_row_backward)(float* score, float* d_p, float lse, float delta, Index n);
+
+  // RMSNorm of `rows` contiguous rows. weight may be null (ones), d_weight too (not wanted); d_weight is added to.
+  void (*rms_norm)(const float* x, const float* weight, float* out, Index rows, Index dims, float eps);
+  void (*rms_norm_backward)(const float* x, const float* weight, const float* d_out, float* d_x, float* d_weight,
+                            Index rows, Index dims, float eps);
+
+  // Turns the first 2·half entries of each head of one token by the angles whose cosines and sines are given; `sign` −1
+  // turns back. Adjacent pairs (x0, x1), (x2, x3) … when `traditional`, else (x0, x_half), (x1, x_half+1) …
+  // x and out may be the same memory, but must not overlap otherwise.
+  void (*rope)(const float* x, Index x_head, float* out, Index out_head, Index heads, const float* cosines,
+               const float* sines, float sign, Index half, Index dims, bool traditional);
+};
+
+// The loops in use: the best that the processor has, unless use_simd has named others.
+const Simd& simd();
+
+// The names of what this processor can run, best first: "avx512", "avx2", "baseline".
+std::vector<std::string> simd_names();
+
+// For tests and benchmarks: all calls from now on use these. False: the processor can't run them.
+bool use_simd(const std::string& name);
+
+}  // namespace kernels

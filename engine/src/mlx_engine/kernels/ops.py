@@ -1,0 +1,116 @@
+"""The kernels as Python calls them: the extension's operations, with a number of threads and tables of angles."""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import ModuleType
+
+import mlx.core as mx
+import numpy as np
+
+NAMES = ("attention", "linear_cross_entropy", "silu", "gelu", "rms_norm", "rope")
+
+# Tables of cosines and sines are made for this many positions at a time, and only so many are kept: a model has one or
+# two kinds.
+_POSITIONS = 512
+_TABLES = 8
+
+
+class Ops:
+    """float32 on the CPU, with gradients; ValueError for shapes and types that a kernel can't take.
+
+    `threads`: how many a kernel may use, counted when it is called, not when it is evaluated. Set it to 1 when several
+    threads evaluate graphs at once.
+    """
+
+    def __init__(self, extension: ModuleType) -> None:
+        self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._extension = extension
+        self._tables: dict[tuple[bytes, float], tuple[mx.array, mx.array]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def instruction_set(self) -> str:
+        """'avx512', 'avx2' or 'baseline'"""
+        return self._extension.instruction_set()
+
+    def silu(self, gate: mx.array, up: mx.array | None = None) -> mx.array:
+        """silu(gate) · up; any shape, both alike."""
+        return self._extension.silu(gate, up, threads=self.threads)
+
+    def gelu(self, gate: mx.array, up: mx.array | None = None) -> mx.array:
+        """gelu(gate) · up by the tanh approximation; any shape, both alike."""
+        return self._extension.gelu(gate, up, threads=self.threads)
+
+    def rms_norm(self, x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+        """x (…, D), weight (D)"""
+        return self._extension.rms_norm(x, weight, eps, threads=self.threads)
+
+    def rope(
+        self,
+        x: mx.array,
+        dims: int,
+        *,
+        traditional: bool,
+        base: float | None,
+        scale: float,
+        offset: int,
+        freqs: mx.array | None = None,
+    ) -> mx.array:
+        """x (B, H, T, D) or (B, T, D). As mx.fast.rope: the angle of position p is p · scale / freqs, or
+        p · scale / base^(2j/dims). Angles are made in float64."""
+        wavelengths = base ** (np.arange(dims // 2) * 2.0 / dims) if freqs is None else np.array(freqs, np.float64)
+        cosines, sines = self._table(wavelengths, scale, offset + x.shape[-2])
+        return self._extension.rope(x, cosines, sines, offset, traditional=traditional, threads=self.threads)
+
+    def attention(
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        *,
+        scale: float,
+        causal: bool = True,
+        window: int = 0,
+        starts: mx.array | None = None,
+    ) -> mx.array:
+        """q (B, H, Q, D), k and v (B, H/G, K, D) → (B, H, Q, D).
+
+        Causal: query i sees no key after i + K - Q. `window` > 0: at most so many keys, its own position included.
+        `starts`, int32 (Q) or (B, Q): none before starts[i], the first position of its segment in a packed row.
+        """
+        return self._extension.attention(
+            q, k, v, scale=scale, causal=causal, window=window, starts=starts, threads=self.threads
+        )
+
+    def linear_cross_entropy(
+        self,
+        hidden: mx.array,
+        weight: mx.array,
+        targets: mx.array,
+        *,
+        soft_cap: float = 0.0,
+        gradient: bool,
+    ) -> tuple[mx.array, mx.array]:
+        """hidden (R, D), weight (V, D), targets (R) int32 → loss (R), and correct (R): no logit beats the target's.
+
+        A target outside of [0, V) has loss and gradient 0. `gradient`: hidden's is made in the same pass, which saves a
+        third of the time if it will be asked for and costs as much as the loss itself if not; it can be had either way.
+        """
+        return self._extension.linear_cross_entropy(
+            hidden, weight, targets, soft_cap=soft_cap, gradient=gradient, threads=self.threads
+        )
+
+    def _table(self, wavelengths: np.ndarray, scale: float, positions: int) -> tuple[mx.array, mx.array]:
+        key = (wavelengths.tobytes(), scale)
+        with self._lock:
+            table = self._tables.get(key)
+            if table is None or table[0].shape[0] < positions:
+                length = -(-positions // _POSITIONS) * _POSITIONS
+                angles = (np.arange(length) * scale)[:, None] / wavelengths
+                table = mx.array(np.cos(angles), mx.float32), mx.array(np.sin(angles), mx.float32)
+                if len(self._tables) >= _TABLES:
+                    del self._tables[next(iter(self._tables))]
+                self._tables[key] = table
+            return table

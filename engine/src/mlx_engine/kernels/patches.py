@@ -1,0 +1,150 @@
+"""What of MLX and mlx-lm the kernels replace while a model computes, and when the original is called after all.
+
+- mx.fast.scaled_dot_product_attention by attention. Original: not float32; sinks; values of another width than the
+  keys; a mask that is neither None, 'causal' nor packed.
+- mx.fast.rms_norm by rms_norm. Original: not float32.
+- mx.fast.rope by rope. Original: not float32; an array as offset; neither 3 nor 4 axes.
+- mlx_lm.models.activations.swiglu, wherever a model has imported it, by silu. Original: not float32; shapes differ.
+- mlx.nn.silu by silu, mlx.nn.gelu_approx by gelu. Original: not float32.
+
+The original is also called with a `stream`, or with an argument that this version of MLX doesn't have.
+
+A mask is packed when it has `starts`: int32 (T) or (B, T), for each position the first of its segment; `window`, unless
+0 or None, further limits how many keys a query sees. Attention over it is causal inside of each segment. When the
+original has to be called, it gets the same as an array.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_engine.kernels.loading import Kernels
+from mlx_engine.kernels.ops import Ops
+
+Function = Callable[..., mx.array]
+
+
+@contextlib.contextmanager
+def patched(kernels: Kernels) -> Iterator[None]:
+    """Inside, models compute with the kernels that are active. For the whole process: enter it on one thread, before
+    others compute."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, kernel, make in _replaced_functions():
+            if kernel in kernels:
+                stack.enter_context(_replaced(owner, attribute, make(kernels.ops, getattr(owner, attribute))))
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, attribute: str, replacement: Function) -> Iterator[None]:
+    original = getattr(owner, attribute)
+    _exchange(owner, attribute, original, replacement)
+    try:
+        yield
+    finally:
+        _exchange(owner, attribute, replacement, original)
+
+
+def _exchange(owner: Any, attribute: str, old: Function, new: Function) -> None:
+    setattr(owner, attribute, new)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("mlx_lm.models.") and getattr(module, attribute, None) is old:
+            setattr(module, attribute, new)
+
+
+def _attention(ops: Ops, original: Function) -> Function:
+    def scaled_dot_product_attention(
+        q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Any = None, sinks: Any = None, **more: Any
+    ) -> mx.array:
+        starts, window = getattr(mask, "starts", None), getattr(mask, "window", None) or 0
+        known = mask is None or (isinstance(mask, str) and mask == "causal") or starts is not None
+        if known and sinks is None and not more and _float32(q, k, v) and k.shape == v.shape:
+            return ops.attention(q, k, v, scale=scale, causal=mask is not None, window=window, starts=starts)
+        if starts is not None:
+            mask = _dense(starts, window, q.shape[2], k.shape[2])
+        return original(q, k, v, scale=scale, mask=mask, sinks=sinks, **more)
+
+    return scaled_dot_product_attention
+
+
+def _dense(starts: mx.array, window: int, queries: int, keys: int) -> mx.array:
+    """(1 or B, 1, queries, keys) bool"""
+    position, key = mx.arange(keys - queries, keys)[:, None], mx.arange(keys)
+    seen = (key <= position) & (key >= starts[..., None])
+    if window:
+        seen = seen & (key > position - window)
+    return seen.reshape(-1, 1, queries, keys)
+
+
+def _rms_norm(ops: Ops, original: Function) -> Function:
+    def rms_norm(x: mx.array, weight: mx.array | None, eps: float, **more: Any) -> mx.array:
+        if not more and (_float32(x) if weight is None else _float32(x, weight)):
+            return ops.rms_norm(x, weight, eps)
+        return original(x, weight, eps, **more)
+
+    return rms_norm
+
+
+def _rope(ops: Ops, original: Function) -> Function:
+    def rope(
+        a: mx.array,
+        dims: int,
+        *,
+        traditional: bool,
+        base: float | None,
+        scale: float,
+        offset: int | mx.array,
+        freqs: mx.array | None = None,
+        **more: Any,
+    ) -> mx.array:
+        options = {"traditional": traditional, "base": base, "scale": scale, "offset": offset, "freqs": freqs}
+        if not more and _float32(a) and a.ndim in (3, 4) and isinstance(offset, int):
+            return ops.rope(a, dims, **options)
+        return original(a, dims, **options, **more)
+
+    return rope
+
+
+def _swiglu(ops: Ops, original: Function) -> Function:
+    def swiglu(gate: mx.array, x: mx.array) -> mx.array:
+        return ops.silu(gate, x) if _float32(gate, x) and gate.shape == x.shape else original(gate, x)
+
+    return swiglu
+
+
+def _silu(ops: Ops, original: Function) -> Function:
+    def silu(x: mx.array) -> mx.array:
+        return ops.silu(x) if _float32(x) else original(x)
+
+    return silu
+
+
+def _gelu(ops: Ops, original: Function) -> Function:
+    def gelu_approx(x: mx.array) -> mx.array:
+        return ops.gelu(x) if _float32(x) else original(x)
+
+    return gelu_approx
+
+
+def _float32(*arrays: mx.array) -> bool:
+    return all(a.dtype == mx.float32 for a in arrays)
+
+
+def _replaced_functions() -> list[tuple[Any, str, str, Callable[[Ops, Function], Function]]]:
+    """(module, name of the function, kernel, what makes the replacement)"""
+    from mlx_lm.models import activations  # takes a second, because it imports transformers
+
+    return [
+        (mx.fast, "scaled_dot_product_attention", "attention", _attention),
+        (mx.fast, "rms_norm", "rms_norm", _rms_norm),
+        (mx.fast, "rope", "rope", _rope),
+        (activations, "swiglu", "silu", _swiglu),
+        (nn, "silu", "silu", _silu),
+        (nn, "gelu_approx", "gelu", _gelu),
+    ]

@@ -1,0 +1,127 @@
+"""Decides, kernel by kernel, whether it computes what it should on this machine. Every engine process does this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_engine.kernels import reference
+from mlx_engine.kernels.ops import NAMES, Ops
+
+# Of the largest absolute value of a result. float32 rounds at 6e-8; the sums here are short.
+_TOLERANCE = 2e-5
+
+
+def check(ops: Ops) -> dict[str, str]:
+    """Name → what is wrong, for each kernel that fails. At most 0.3 s."""
+    failures = {}
+    for name in NAMES:
+        try:
+            problem = _CHECKS[name](ops, np.random.default_rng(0))
+        except Exception as error:  # whatever goes wrong in foreign code: stock MLX is still there
+            problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        if problem is not None:
+            failures[name] = problem
+    return failures
+
+
+def difference(found: list[mx.array], expected: list[np.ndarray]) -> str | None:
+    """Names the first result that is off, or None."""
+    for i, (got, wanted) in enumerate(zip(found, expected, strict=True)):
+        got = np.array(got)
+        if got.shape != wanted.shape:
+            return f"result {i} has the shape {got.shape}, not {wanted.shape}"
+        largest = max(float(np.abs(wanted).max(initial=0)), 1e-30)
+        error = float(np.abs(got - wanted).max(initial=0)) / largest
+        if not error <= _TOLERANCE:
+            return f"result {i} is off by {error:.1e} of its largest value"
+    return None
+
+
+def with_gradients(function: Callable[..., mx.array], inputs: list[np.ndarray], d_out: np.ndarray) -> list[mx.array]:
+    """function's value and its gradients with respect to `inputs`, weighted by d_out."""
+    outputs, gradients = mx.vjp(function, [mx.array(x, mx.float32) for x in inputs], [mx.array(d_out, mx.float32)])
+    return [outputs[0], *gradients]
+
+
+def _activation(name: str) -> Callable[[Ops, np.random.Generator], str | None]:
+    def check(ops: Ops, random: np.random.Generator) -> str | None:
+        gate, up, d_out = random.normal(size=(3, 7, 65)).astype(np.float32) * 3
+        function, expected = getattr(ops, name), getattr(reference, name)
+        wide = [x.astype(np.float64) for x in (gate, up, d_out)]
+        gated = difference(with_gradients(function, [gate, up], d_out), list(expected(*wide)))
+        alone = expected(wide[0], np.ones_like(wide[1]), wide[2])[:2]
+        return gated or difference(with_gradients(function, [gate], d_out), list(alone))
+
+    return check
+
+
+def _rms_norm(ops: Ops, random: np.random.Generator) -> str | None:
+    x, d_out = random.normal(size=(2, 41, 67)).astype(np.float32)
+    weight = random.normal(size=67).astype(np.float32)
+    expected = reference.rms_norm(x.astype(np.float64), weight.astype(np.float64), 1e-5, d_out.astype(np.float64))
+    return difference(with_gradients(lambda x, w: ops.rms_norm(x, w, 1e-5), [x, weight], d_out), list(expected))
+
+
+def _rope(ops: Ops, random: np.random.Generator) -> str | None:
+    x, d_out = random.normal(size=(2, 2, 3, 17, 24)).astype(np.float32)
+    angles = (np.arange(17) + 5)[:, None] * 10000.0 ** (-np.arange(8) / 8)
+    for traditional in (False, True):
+        expected = [
+            reference.rope(x.astype(np.float64), angles, traditional),
+            reference.rope(d_out.astype(np.float64), -angles, traditional),
+        ]
+
+        def turn(x: mx.array, traditional: bool = traditional) -> mx.array:
+            return ops.rope(x, 16, traditional=traditional, base=10000.0, scale=1.0, offset=5)
+
+        if problem := difference(with_gradients(turn, [x], d_out), expected):
+            return problem
+    return None
+
+
+def _attention(ops: Ops, random: np.random.Generator) -> str | None:
+    q, d_out = random.normal(size=(2, 2, 4, 90, 16)).astype(np.float32)
+    k, v = random.normal(size=(2, 2, 2, 90, 16)).astype(np.float32)
+    starts = np.repeat([0, 70], [70, 20]).astype(np.int32)
+    for options in ({"starts": starts}, {"window": 33}, {"causal": False}):
+        seen = reference.visible(90, 90, **({"causal": True} | options))
+        wide = [x.astype(np.float64) for x in (q, k, v)]
+        expected = reference.attention(*wide, 0.25, seen, d_out.astype(np.float64))
+        if "starts" in options:
+            options = {"starts": mx.array(starts)}
+
+        def attend(q: mx.array, k: mx.array, v: mx.array, options: dict = options) -> mx.array:
+            return ops.attention(q, k, v, scale=0.25, **options)
+
+        if problem := difference(with_gradients(attend, [q, k, v], d_out), list(expected)):
+            return problem
+    return None
+
+
+def _linear_cross_entropy(ops: Ops, random: np.random.Generator) -> str | None:
+    hidden, weight = random.normal(size=(37, 24)).astype(np.float32), random.normal(size=(1300, 24)).astype(np.float32)
+    targets, d_loss = random.integers(-1, 1300, 37).astype(np.int32), random.normal(size=37).astype(np.float32)
+    for soft_cap in (0.0, 5.0):
+        wide = [x.astype(np.float64) for x in (hidden, weight)]
+        expected = reference.linear_cross_entropy(*wide, targets, soft_cap, d_loss.astype(np.float64))
+
+        def loss(hidden: mx.array, weight: mx.array, soft_cap: float = soft_cap) -> mx.array:
+            return ops.linear_cross_entropy(hidden, weight, mx.array(targets), soft_cap=soft_cap, gradient=True)[0]
+
+        wanted = [expected.loss, expected.d_hidden, expected.d_weight]
+        if problem := difference(with_gradients(loss, [hidden, weight], d_loss), wanted):
+            return problem
+    return None
+
+
+_CHECKS: dict[str, Callable[[Ops, np.random.Generator], str | None]] = {
+    "attention": _attention,
+    "linear_cross_entropy": _linear_cross_entropy,
+    "silu": _activation("silu"),
+    "gelu": _activation("gelu"),
+    "rms_norm": _rms_norm,
+    "rope": _rope,
+}
