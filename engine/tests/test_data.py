@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,27 @@ from mlx_lm.utils import load_tokenizer
 from transformers import ByT5Tokenizer
 
 from harness import row, write_snapshot
-from mlx_engine.data.rows import read_rows
-from mlx_engine.data.tokenize import Dataset, Example, tokenize, truncate
+from mlx_engine.data.cut import cut
+from mlx_engine.data.encode import Span
+from mlx_engine.data.rows import Snapshot
+from mlx_engine.data.tokenize import Dataset, Example
 from mlx_engine.protocol import EngineError
 from tiny import STRICT, THINKING, make_tiny_model, make_tokenizer
-
-DATE = datetime.date(2026, 1, 2)
+from tokenized import tokenized
 
 
 @pytest.fixture
 def tokens_of(tmp_path: Path) -> Any:
-    """tokens_of(rows, template=…, limit=…) → Dataset and the tokenizer."""
+    """tokens_of(rows, template=…, limit=…, loss_on=…) → Dataset and the tokenizer."""
 
     def run(
-        rows: list[dict], template: str | bool = True, limit: int = 512, bos: bool = False
+        rows: list[dict], template: str | bool = True, limit: int = 512, bos: bool = False, **options: Any
     ) -> tuple[Dataset, TokenizerWrapper]:
         make_tiny_model(tmp_path / "m", chat_template=template)
         make_tokenizer(tmp_path / "m", chat_template=template, bos=bos)
         write_snapshot(tmp_path / "rows.jsonl", rows)
         tokenizer = load_tokenizer(tmp_path / "m")
-        data = tokenize(read_rows(str(tmp_path / "rows.jsonl"), None), tokenizer, max_seq_length=limit, date=DATE)
-        return data, tokenizer
+        return tokenized(tmp_path / "rows.jsonl", tokenizer, max_seq_length=limit, **options), tokenizer
 
     return run
 
@@ -91,7 +90,7 @@ def test_masks_of_any_conversation(turns: list[tuple[str, str]], tmp_path_factor
     make_tiny_model(folder)
     write_snapshot(folder / "r", [row(0, *[t for u, a in turns for t in (("user", u), ("assistant", a))])])
     tokenizer = load_tokenizer(folder)
-    data = tokenize(read_rows(str(folder / "r"), None), tokenizer, max_seq_length=4096, date=DATE)
+    data = tokenized(folder / "r", tokenizer, max_seq_length=4096)
     assert supervised(data.examples[0], tokenizer) == [answer + "<|im_end|>" for _, answer in turns]
 
 
@@ -152,7 +151,7 @@ def test_a_strict_template_gets_the_roles_it_takes(tokens_of: Any) -> None:
 def test_a_row_that_no_form_of_suits_the_template_is_dropped(tokens_of: Any) -> None:
     good = row(0, ("user", "Hi"), ("assistant", "Hello"))
     data, _ = tokens_of([good, row(1, ("assistant", "Hello"), ("user", "Hi"))], template=STRICT)
-    assert data.dropped == [1]
+    assert data.dropped.samples == [1]
     assert data.warnings == [
         (
             "rows_dropped",
@@ -236,7 +235,7 @@ def test_a_template_that_shows_bos_gets_no_second_one(tokens_of: Any) -> None:
 def test_tokenizers_without_offsets(tmp_path: Path) -> None:
     write_snapshot(tmp_path / "r", [row(0, ("user", "Hi"), ("assistant", "Hé"), ("user", "x"), ("assistant", "y"))])
     tokenizer = TokenizerWrapper(ByT5Tokenizer())
-    data = tokenize(read_rows(str(tmp_path / "r"), None), tokenizer, max_seq_length=512, date=DATE)
+    data = tokenized(tmp_path / "r", tokenizer)
     (example,) = data.examples
     assert supervised(example, tokenizer) == [" Hé</s>", " y</s>"]
     assert text(example, tokenizer) == "USER: Hi\nASSISTANT: Hé</s>\nUSER: x\nASSISTANT: y</s>"
@@ -250,7 +249,7 @@ def test_whole_answers_stay_and_later_turns_go(tokens_of: Any) -> None:
     data, tokenizer = tokens_of([row(3, *turns)], limit=64)
     assert supervised(data.examples[0], tokenizer) == ["Hello.<|im_end|>"]
     assert text(data.examples[0], tokenizer).endswith("Hello.<|im_end|>")
-    assert data.truncated == [3]
+    assert data.truncated.samples == [3]
     assert codes(data) == ["rows_truncated"]
     assert "sample 3) cut to max_seq_length 64" in data.warnings[0][1]
 
@@ -267,10 +266,10 @@ def test_an_answer_that_is_cut_keeps_its_end_token(tokens_of: Any) -> None:
 def test_a_prompt_that_fills_the_row_drops_it(tokens_of: Any) -> None:
     rows = [row(0, ("user", "word " * 60), ("assistant", "Hello")), row(1, ("user", "Hi"), ("assistant", "Hello"))]
     data, _ = tokens_of(rows, limit=48)
-    assert data.dropped == [0]
+    assert data.dropped.samples == [0]
     assert [e.sample for e in data.examples] == [1]
     assert data.warnings[0][1] == (
-        "1 row (sample 0) dropped: its prompt leaves no room for the answer within max_seq_length"
+        "1 row (sample 0) dropped: its prompt leaves no room for the answer within max_seq_length 48"
     )
 
 
@@ -284,19 +283,19 @@ def test_truncation_never_goes_over_and_never_leaves_a_row_without_loss(
 ) -> None:
     answers, at = [], 0
     for prompt, answer in sizes:
-        answers.append((at + prompt, at + prompt + answer, closed))
+        answers.append(Span(at + prompt, at + prompt + answer, closed))
         at += prompt + answer
-    cut = truncate(np.arange(at, dtype=np.int32), answers, limit)
-    if cut is None:
-        assert answers[0][1] > limit
+    found = cut(np.arange(at, dtype=np.int32), answers, limit, everything=False)
+    if found is None:
+        assert answers[0].end > limit
         return
-    tokens, mask = cut
+    tokens, mask = found
     assert len(tokens) == len(mask) <= limit
     assert mask.any()
     assert mask[-1]
     assert not mask[0]
     if closed:
-        assert tokens[-1] in {end - 1 for _, end, _ in answers}
+        assert tokens[-1] in {answer.end - 1 for answer in answers}
 
 
 def test_when_nothing_is_left_the_reasons_are_told(tokens_of: Any) -> None:
@@ -310,16 +309,22 @@ def test_when_nothing_is_left_the_reasons_are_told(tokens_of: Any) -> None:
 
 def test_a_changed_snapshot_is_refused(tmp_path: Path) -> None:
     sha256 = write_snapshot(tmp_path / "r", [row(0, ("user", "Hi"), ("assistant", "Hello"))])
-    assert len(read_rows(str(tmp_path / "r"), sha256)) == 1
+    assert len(Snapshot(str(tmp_path / "r"), sha256)) == 1
     (tmp_path / "r").write_text("{}\n")
     with pytest.raises(EngineError, match="has changed") as error:
-        read_rows(str(tmp_path / "r"), sha256)
+        Snapshot(str(tmp_path / "r"), sha256)
     assert error.value.kind == "invalid_dataset"
 
 
 def test_a_bad_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "r").write_text('{"sample": 0, "messages": []}\n{"sample": 1}\n')
     with pytest.raises(EngineError, match="line 2"):
-        read_rows(str(tmp_path / "r"), None)
+        list(Snapshot(str(tmp_path / "r")))
     with pytest.raises(EngineError, match="cannot read"):
-        read_rows(str(tmp_path / "none"), None)
+        Snapshot(str(tmp_path / "none"))
+
+
+def test_rows_are_counted_with_and_without_a_last_newline(tmp_path: Path) -> None:
+    for text, rows in (("", 0), ("{}", 1), ("{}\n", 1), ("{}\n{}", 2)):
+        (tmp_path / "r").write_text(text)
+        assert len(Snapshot(str(tmp_path / "r"))) == rows

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from mlx_engine.protocol import ChatMessage, EngineError
+
+_CHUNK = 1 << 20
+
+
+class Turn(ChatMessage, kw_only=True):
+    train: bool = True  # of an assistant turn: False is shown but not learned
 
 
 class Alpaca(msgspec.Struct, kw_only=True):
@@ -17,7 +24,7 @@ class Alpaca(msgspec.Struct, kw_only=True):
 
 class Row(msgspec.Struct, kw_only=True):
     sample: int  # row number in the user's file, from 0
-    messages: list[ChatMessage]
+    messages: list[Turn]
     tools: list[Any] | None = None
     alpaca: Alpaca | None = None
 
@@ -25,20 +32,42 @@ class Row(msgspec.Struct, kw_only=True):
 _decoder = msgspec.json.Decoder(Row)
 
 
-def read_rows(path: str, sha256: str | None) -> list[Row]:
-    """EngineError('invalid_dataset') for a file that is missing, hasn't the hash `sha256`, or holds a line that is no
-    row."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise EngineError("invalid_dataset", f"cannot read the data set snapshot {path}: {error.strerror}") from error
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise EngineError("invalid_dataset", f"the data set snapshot {path} has changed: its SHA-256 is not {sha256}")
-    rows = []
-    for number, line in enumerate(data.splitlines(), 1):
+class Snapshot:
+    """The rows of a file, each read when its turn comes.
+
+    EngineError('invalid_dataset') for a file that is missing or hasn't the hash `sha256`, and when iteration comes to a
+    line that is no row.
+    """
+
+    def __init__(self, path: str, sha256: str | None = None) -> None:
+        self._path = path
+        digest = hashlib.sha256()
+        self._rows = 0
+        last = b"\n"
         try:
-            rows.append(_decoder.decode(line))
-        except msgspec.MsgspecError as error:
-            raise EngineError("invalid_dataset", f"{path}, line {number}: {error}") from error
-    return rows
+            with open(path, "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    self._rows += chunk.count(b"\n")
+                    last = chunk[-1:]
+        except OSError as error:
+            raise EngineError(
+                "invalid_dataset", f"cannot read the data set snapshot {path}: {error.strerror}"
+            ) from error
+        self._rows += last != b"\n"
+        self.sha256 = digest.hexdigest()
+        if sha256 not in (None, self.sha256):
+            raise EngineError(
+                "invalid_dataset", f"the data set snapshot {path} has changed: its SHA-256 is not {sha256}"
+            )
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[Row]:
+        with open(self._path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield _decoder.decode(line)
+                except msgspec.MsgspecError as error:
+                    raise EngineError("invalid_dataset", f"{self._path}, line {number}: {error}") from error

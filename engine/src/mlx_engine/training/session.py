@@ -9,8 +9,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_engine.data.rows import read_rows
-from mlx_engine.data.tokenize import Dataset, Example, tokenize
+from mlx_engine.data.load import load_data, told
+from mlx_engine.data.tokenize import Dataset, Example
 from mlx_engine.models.record import ServingVerified
 from mlx_engine.process import Engine, one_line
 from mlx_engine.protocol import Finished, Prepared, Train, Verified
@@ -27,7 +27,7 @@ _STAGE_SECONDS = 0.5
 # Keeping freed buffers buys nothing on a CPU: the same steps took 17 CPU seconds with 3 GB, 256 MB and none of them.
 _CPU_CACHE_BYTES = 256 << 20
 # For evaluating some rows before the result is loaded for generation; a run that is to stop has little time.
-_PROBE_SECONDS = {"completed": 3.0, "stopped": 0.3}
+_PROBE_SECONDS = {"completed": 2.0, "stopped": 0.3}
 _VERIFYING = ".verifying"  # is in output_dir meanwhile
 
 
@@ -63,9 +63,7 @@ class Training:
         subject = prepare(command, engine.platform)
         run = Run(command, engine, subject)
         self._run = run
-        data = self._tokenize(command.dataset.path, command.dataset.sha256)
-        path = command.dataset.validation_path
-        held_out = self._tokenize(path, None) if path else None
+        data, held_out = self._load_data()
         plan = Plan(command, data)
         if not describe(command, subject, data):
             engine.warn("no_stop_token", "no row ends with an end token, so that answers will go on to max_tokens")
@@ -91,28 +89,21 @@ class Training:
         )
         self._reason = Loop(command, engine, self._control, run, plan, data, held_out).drive()
 
-    def _tokenize(self, path: str, sha256: str | None) -> Dataset:
-        told = 0.0
+    def _load_data(self) -> tuple[Dataset, Dataset | None]:
+        """What is trained on, and what is held out."""
+        tokenized = 0.0
 
         def progress(done: int, total: int) -> None:
-            nonlocal told
+            nonlocal tokenized
             self._control.check()
-            if done == total or time.monotonic() - told > _STAGE_SECONDS:
-                told = time.monotonic()
+            if done == total or time.monotonic() - tokenized > _STAGE_SECONDS:
+                tokenized = time.monotonic()
                 self._engine.stage("tokenizing", done, total)
 
-        loaded = self._run.subject.loaded
-        limit = min(self._command.dataset.max_seq_length, loaded.context_length or self._command.dataset.max_seq_length)
-        data = tokenize(
-            read_rows(path, sha256),
-            loaded.tokenizer,
-            max_seq_length=limit,
-            date=self._run.date,
-            progress=progress,
-        )
-        for code, message in data.warnings:
+        data, held_out = load_data(self._command.dataset, self._run.subject.loaded, self._run.date, progress)
+        for code, message in told(data, held_out):
             self._engine.warn(code, message)
-        return data
+        return data, held_out
 
     def _conclude(self, outcome: Outcome) -> None:
         """Publishes the result, then looks at it as generation will see it. Nothing of that can lose the result."""

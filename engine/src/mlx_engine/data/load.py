@@ -1,0 +1,66 @@
+"""The data sets of a run, from its command: the rows that are trained on, and those that are held out."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Collection
+from functools import cache
+from pathlib import Path
+
+from mlx_engine.data.cache import cached, key_of
+from mlx_engine.data.rows import Row, Snapshot
+from mlx_engine.data.split import hold_out
+from mlx_engine.data.tally import Options
+from mlx_engine.data.tokenize import Dataset, Progress, write
+from mlx_engine.models.load import LoadedModel
+from mlx_engine.protocol import DatasetSpec, EngineError
+
+
+def load_data(
+    spec: DatasetSpec, loaded: LoadedModel, date: datetime.date, progress: Progress = lambda done, total: None
+) -> tuple[Dataset, Dataset | None]:
+    """Both tokenised, or taken from the cache. `progress` is called with rows done and total, and may raise.
+
+    EngineError for snapshots, rows and splits that don't go; what it says of held-out rows names them so.
+    """
+    options = Options(
+        max_seq_length=spec.max_seq_length,
+        context_length=loaded.context_length,
+        loss_on=spec.loss_on,
+        truncation=spec.truncation,
+        date=date,
+    )
+
+    def tokenized(snapshot: Snapshot, part: str, rows: Callable[[], Collection[Row]]) -> Dataset:
+        key = key_of(snapshot.sha256, part, loaded.tokenizer, Path(loaded.path), options)
+        return cached(
+            spec.cache_path,
+            key,
+            lambda file: write(file, rows(), loaded.tokenizer, options, key=key, progress=progress),
+        )
+
+    snapshot = Snapshot(spec.path, spec.sha256)
+    if spec.validation_split is not None:
+        parts = cache(lambda: hold_out(snapshot, spec.validation_split))
+        share = f"of {spec.validation_split}"
+        data = tokenized(snapshot, f"all but the share {share}", lambda: parts()[0])
+        return data, _held_out(lambda: tokenized(snapshot, f"the share {share}", lambda: parts()[1]))
+    data = tokenized(snapshot, "all", lambda: snapshot)
+    if spec.validation_path is None:
+        return data, None
+    held_out = Snapshot(spec.validation_path)
+    return data, _held_out(lambda: tokenized(held_out, "all", lambda: held_out))
+
+
+def told(data: Dataset, held_out: Dataset | None) -> list[tuple[str, str]]:
+    """Codes and messages of all that the user should know of the rows."""
+    return data.warnings + [
+        (code, f"In the validation set, {message}") for code, message in (held_out.warnings if held_out else [])
+    ]
+
+
+def _held_out(load: Callable[[], Dataset]) -> Dataset:
+    try:
+        return load()
+    except EngineError as error:
+        raise EngineError(error.kind, f"in the validation set, {error}") from error
