@@ -167,6 +167,7 @@ describe('LoRA', () => {
         id: 'fine-tuned/lora',
         source: 'fine_tuned',
         base_model: MODEL,
+        serving_verified: true,
         checkpoints: ['fine-tuned/lora@step-3'],
       }),
     )

@@ -37,7 +37,13 @@ export const GenerateRequest = Type.Object(
         description: 'A conversation, instead of prompt',
       }),
     ),
-    system: Type.Optional(Type.String({ description: 'A system turn before prompt' })),
+    system: Type.Optional(
+      Type.String({
+        description:
+          'A system turn before prompt. Left out (or no system turn in messages), a fine-tuned model whose training rows ' +
+          'all began with one gets that; "" means none',
+      }),
+    ),
     raw: Type.Boolean({
       default: false,
       description: 'Continue prompt as plain text, without a chat template',

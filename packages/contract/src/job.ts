@@ -111,7 +111,7 @@ export const StatusResponse = Type.Object(
       Type.Boolean({
         description:
           'Whether the result, loaded as for generation, was seen to differ from the base and to have the loss that ' +
-          'training had; null before the end',
+          'training had; null before the end, and when a stop left no time for it',
       }),
     ),
     warnings: Type.Array(Type.String()),

@@ -8,6 +8,11 @@ export const ModelInfo = Type.Object({
   quantization: Nullable(Type.String({ description: 'e.g. "4-bit"' })),
   size_bytes: Type.Integer(),
   base_model: Nullable(Type.String({ description: 'Of a fine-tuned model' })),
+  serving_verified: Nullable(
+    Type.Boolean({
+      description: 'Of a fine-tuned model: as in its status. null of others, and before it is known',
+    }),
+  ),
   checkpoints: Type.Array(Type.String(), {
     description: 'Of a fine-tuned model: NAME@step-N',
   }),

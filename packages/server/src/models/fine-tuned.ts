@@ -20,6 +20,7 @@ export async function listFineTuned(jobs: readonly Job[]): Promise<ModelInfo[]> 
       quantization: job.plan.method === 'qlora' ? '4-bit' : (base?.quantization ?? null),
       size_bytes: await folderSize(folder),
       base_model: job.plan.model.name,
+      serving_verified: job.progress.verified?.ok ?? null,
       checkpoints: (await checkpoints(job)).map(({ step }) => fineTunedName(job.name, step)),
     })
   }

@@ -88,6 +88,7 @@ class LocalModels implements Models {
           quantization: folder.quantization,
           size_bytes: folder.sizeBytes,
           base_model: null,
+          serving_verified: null,
           checkpoints: [],
         })
     }

@@ -100,6 +100,7 @@ describe('the real engine', () => {
       progress: { step: { step: 100, epoch: 5, processed_samples: 200 } },
     })
     expect(job.progress.prepared).toMatchObject({ total_steps: 100, samples: 40 })
+    expect(job.progress.verified).toMatchObject({ ok: true, message: expect.stringContaining('as for generation') })
     expect(job.progress.prepared?.resumed_from_step).toBeGreaterThanOrEqual(40)
     const losses = new Map((await stepsOf(bumpy)).map(({ step, loss }) => [step, loss]))
     expect([...losses.keys()].sort((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, index) => index + 1))

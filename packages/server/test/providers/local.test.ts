@@ -192,6 +192,7 @@ describe('local_mlx', () => {
         quantization: '4-bit',
         size_bytes: safetensors(4).length + 2,
         base_model: 'SmolLM2-135M-Instruct',
+        serving_verified: null,
         checkpoints: ['fine-tuned/x@step-100', 'fine-tuned/x@step-200'],
       },
     ])
