@@ -22,6 +22,7 @@ from tiny import CHATML, make_tiny_model
 
 METHODS = {
     "lora": {"lora__dropout": 0.3},
+    "dora": {"lora__use_dora": True, "lora__use_rslora": True, "lora__layers": 1},
     "qlora": {"method": "qlora"},
     "full": {"method": "full", "lora": None, "learning_rate": 1e-3},
 }
@@ -62,7 +63,8 @@ def before_loading(monkeypatch) -> Callable[[Callable[[Path], None]], None]:
 
 
 @pytest.mark.parametrize(
-    ("method", "packed"), [("lora", False), ("lora", True), ("qlora", False), ("qlora", True), ("full", False)]
+    ("method", "packed"),
+    [(method, packed) for method in METHODS for packed in (False, True) if not (packed and method == "full")],
 )
 def test_a_result_is_served_with_the_loss_that_training_had(tmp_path: Path, method: str, packed: bool) -> None:
     model = make_tiny_model(tmp_path / "model", quantized=packed)
