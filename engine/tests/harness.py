@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +38,7 @@ def write_snapshot(path: Path, rows: list[dict[str, Any]]) -> str:
 
 def train_command(folder: Path, model: Path, rows: list[dict[str, Any]], **changes: Any) -> Train:
     """A run over `rows` with output in folder/out. Changes by name: `seed=1`, `lora__dropout=0.5`, `dataset__…`."""
+    folder.mkdir(exist_ok=True)
     values: dict[str, Any] = {
         "type": "train",
         "job_id": "job_1",
@@ -104,28 +103,27 @@ def train_command(folder: Path, model: Path, rows: list[dict[str, Any]], **chang
     return msgspec.convert(values, Train)
 
 
+class _Frames(Channel):
+    """Keeps the frames instead of writing them, and asks on the sender's thread what to answer."""
+
+    def __init__(self, answer: Callable[[Frame], None]) -> None:
+        super().__init__()
+        self._answer = answer
+        self.frames: list[Frame] = []
+
+    def send(self, frame: Any) -> None:
+        with self._lock:
+            self.frames.append(json.loads(msgspec.json.encode(frame)))
+            self._answer(self.frames[-1])
+
+
 def train(command: Train, on_frame: Callable[[Frame], Command | None] = lambda frame: None) -> list[Frame]:
     """Trains in this process and returns the frames. What `on_frame` returns is sent as a command."""
-    reader, writer = os.pipe()
-    engine = Engine(Channel(writer), platform.setup())
-    frames: list[Frame] = []
-
-    def read() -> None:
-        with os.fdopen(reader) as lines:
-            for line in lines:
-                frames.append(json.loads(line))
-                if (answer := on_frame(frames[-1])) is not None:
-                    engine.commands.put(answer)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        # No take-over, which would end this very process.
-        Training(command, engine, grace=3600).run()
-    finally:
-        os.close(writer)
-        thread.join()
-    return frames
+    channel = _Frames(lambda frame: (command := on_frame(frame)) and engine.commands.put(command))
+    engine = Engine(channel, platform.setup())
+    # No take-over, which would end this very process.
+    Training(command, engine, grace=3600).run()
+    return channel.frames
 
 
 def start(command: Train) -> EngineProcess:

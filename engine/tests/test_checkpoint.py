@@ -14,6 +14,7 @@ from mlx_engine.process import error_kind
 from mlx_engine.training import checkpoint
 from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
 from mlx_engine.training.tensors import write_safetensors
+from mlx_engine.training.validation import Validation
 
 
 def save(root: Path, step: int) -> Path:
@@ -40,18 +41,31 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
 
 
-@pytest.mark.parametrize(("best", "kept"), [(None, [100, 20]), (20, [100, 20]), (3, [100, 20, 3])])
-def test_the_newest_two_and_the_best_stay(tmp_path: Path, best: int | None, kept: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("best", "anchor", "kept"),
+    [
+        (None, 0, [100, 20]),
+        (20, 0, [100, 20]),
+        (3, 0, [100, 20, 3]),
+        (None, 50, [100, 20]),
+        (None, 19, [100, 20, 3]),
+        (3, 2, [100, 20, 3, 1]),
+    ],
+)
+def test_the_newest_two_the_best_and_a_recovery_s_start_stay(
+    tmp_path: Path, best: int | None, anchor: int, kept: list[int]
+) -> None:
     for step in (1, 20, 3, 100):
         save(tmp_path, step)
-    checkpoint.prune(tmp_path, best)
+    checkpoint.prune(tmp_path, Progress(anchor=anchor, validation=Validation(best_step=best)))
     assert [checkpoint.step_of(path) for path in checkpoint.steps(tmp_path)] == kept
 
 
 def test_progress_is_replaced_in_a_checkpoint(tmp_path: Path) -> None:
     folder = save(tmp_path, 3)
-    checkpoint.update(folder, Progress(step=3, sampled_step=3))
-    assert checkpoint.verify(folder).progress.sampled_step == 3
+    checkpoint.update(folder, Progress(step=3, sampled_step=3), {"lanes": 2})
+    manifest = checkpoint.verify(folder)
+    assert (manifest.progress.sampled_step, manifest.pinned) == (3, {"lanes": 2})
     assert len(list(folder.iterdir())) == 4
 
 

@@ -35,6 +35,14 @@ def saved_steps(folder: Path) -> list[int]:
     return [checkpoint.step_of(path) for path in checkpoint.steps(folder / "out" / "checkpoints")]
 
 
+def adapter(folder: Path) -> bytes:
+    return (folder / "adapters.safetensors").read_bytes()
+
+
+def result(folder: Path) -> bytes:
+    return adapter(folder / "out")
+
+
 # ---- when ----
 
 
@@ -103,29 +111,22 @@ def test_the_best_checkpoint_is_kept_and_published(tmp_path: Path, model: Path) 
     saved = [c for c in of(frames, "checkpoint") if c["best"]]
     assert [c["step"] for c in saved] == [e["step"] for e in evaluations if e["best"]]
     assert all(c["validation_loss"] == trained[c["step"]] for c in saved)
-    folder = checkpoint.folder_of(tmp_path / "out" / "checkpoints", best)
-    assert files(tmp_path / "out") == {
-        name: data for name, data in files(folder).items() if name != checkpoint.OPTIMIZER
-    }
+    assert result(tmp_path) == adapter(checkpoint.folder_of(tmp_path / "out" / "checkpoints", best))
 
     last = tmp_path / "last"
     frames = train(command(last, model, load_best_model_at_end=False, **WORSENING))
     assert frames[-1]["best_step"] is None
-    assert files(last / "out") == {
-        name: data for name, data in files(newest(last)).items() if name != checkpoint.OPTIMIZER
-    }
+    assert result(last) == adapter(newest(last)) != result(tmp_path)
 
 
 def test_a_lost_best_checkpoint_leaves_the_last(tmp_path: Path, model: Path) -> None:
     best = train(command(tmp_path, model, **WORSENING))[-1]["best_step"]
-    adapter = checkpoint.folder_of(tmp_path / "out" / "checkpoints", best) / "adapters.safetensors"
-    adapter.write_bytes(b"")
+    folder = checkpoint.folder_of(tmp_path / "out" / "checkpoints", best)
+    (folder / "adapters.safetensors").write_bytes(b"")
     frames = train(command(tmp_path, model, resume=True, **WORSENING))
     assert frames[-1]["best_step"] is None
     assert [w["code"] for w in of(frames, "warning")].count("checkpoint_damaged") == 1
-    assert (tmp_path / "out" / "adapters.safetensors").read_bytes() == (
-        newest(tmp_path) / "adapters.safetensors"
-    ).read_bytes()
+    assert result(tmp_path) == adapter(newest(tmp_path))
 
 
 def test_a_stopped_run_publishes_what_it_last_was(tmp_path: Path, model: Path) -> None:

@@ -39,18 +39,29 @@ class Progress(msgspec.Struct):
     step: int = 0  # optimiser steps done, skipped ones included
     processed_samples: int = 0
     loss: float | None = None  # of the last step that had one
+    first_loss: float | None = None  # of step 0, which is the base's
     non_finite: int = 0  # skipped steps in a row, up to now
     loss_sum: float = 0.0  # exponentially decayed, with `loss_weight` its decayed count
     loss_weight: float = 0.0
     validation: Validation = msgspec.field(default_factory=Validation)
     sampled_step: int = -1  # of the last answers to sample_prompts
     base_answers: list[str] = []  # to sample_prompts
+    anchor: int = 0  # the step that a recovery would take the run back to
+    rate_halvings: list[int] = []  # the steps from which on the learning rate is half of what it would be: recoveries
 
     @property
     def smoothed_loss(self) -> float | None:
         return self.loss_sum / self.loss_weight if self.loss_weight else None
 
-    def smooth(self, loss: float, decay: float) -> None:
+    def rate_scale(self, step: int) -> float:
+        """What the schedule's learning rate of step number `step`, from 0, is multiplied by."""
+        return 0.5 ** sum(at <= step for at in self.rate_halvings)
+
+    def add(self, loss: float, decay: float) -> None:
+        """Takes in the loss of a finite step."""
+        if self.step == 1:
+            self.first_loss = loss
+        self.loss, self.non_finite = loss, 0
         self.loss_sum = decay * self.loss_sum + (1 - decay) * loss
         self.loss_weight = decay * self.loss_weight + (1 - decay)
 
@@ -64,7 +75,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     format: int = FORMAT
     progress: Progress
     date: str  # what templates that show a date were given
-    config: dict[str, Any]  # all that decides the numbers: parameters, data, base model
+    config: dict[str, Any]  # all that was asked for and decides the numbers: parameters, data, base model
+    pinned: dict[str, Any] = {}  # what the engine chose and decides them, in their last bits
     versions: dict[str, str]  # of the libraries; bit identity is promised for equal ones only
     files: dict[str, FileFacts] = {}
 
@@ -101,10 +113,10 @@ def save(
     return folder
 
 
-def update(folder: Path, progress: Progress) -> None:
-    """Replaces the progress in a good checkpoint's manifest: more has become known at the same step."""
+def update(folder: Path, progress: Progress, pinned: dict[str, Any]) -> None:
+    """Replaces these in a good checkpoint's manifest: more has become known at the same step."""
     manifest = _read(folder)
-    manifest.progress = progress
+    manifest.progress, manifest.pinned = progress, pinned
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.unlink(missing_ok=True)
     write_bytes(temporary, _json(manifest))
@@ -112,10 +124,12 @@ def update(folder: Path, progress: Progress) -> None:
     sync(folder)
 
 
-def prune(root: Path, best_step: int | None) -> None:
-    """Removes all but the newest and the best."""
-    for folder in steps(root)[KEPT:]:
-        if step_of(folder) != best_step:
+def prune(root: Path, progress: Progress) -> None:
+    """Removes all but the newest, the best, and the one that a recovery would begin at."""
+    found = steps(root)
+    start = next((folder for folder in found if step_of(folder) <= progress.anchor), None)
+    for folder in found[KEPT:]:
+        if folder != start and step_of(folder) != progress.validation.best_step:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,12 +8,14 @@ import time
 from mlx_engine.data.tokenize import Dataset
 from mlx_engine.platform import memory_mb
 from mlx_engine.process import Engine
-from mlx_engine.protocol import EngineError, Step, Train
+from mlx_engine.protocol import Step, Train
 from mlx_engine.training.compute import Compute
 from mlx_engine.training.control import Control
+from mlx_engine.training.ending import first_rows_loss, worse
 from mlx_engine.training.evaluation import Evaluation
 from mlx_engine.training.optimizer import global_norm, scaled
 from mlx_engine.training.plan import Plan
+from mlx_engine.training.recovery import Recovery
 from mlx_engine.training.run import Run
 from mlx_engine.training.samples import Samples
 from mlx_engine.training.schedule import learning_rate, warmup_steps
@@ -47,6 +49,7 @@ class Loop:
         self._compute = Compute(command, run.subject, engine.platform)
         self._evaluation = Evaluation(command, engine, control, run, plan, self._compute, held_out)
         self._samples = Samples(command, engine, control, run, plan)
+        self._recovery = Recovery(command, engine, control, run, plan)
         self._warmup = warmup_steps(command.warmup_ratio, plan.total_steps)
         self._meter = Meter()
         self._started = self._saved_at = time.monotonic()
@@ -54,15 +57,30 @@ class Loop:
             engine.warn("full_logits", "this model's head cannot be run on its own, so logits are computed everywhere")
 
     def drive(self) -> str | None:
-        """Returns why it ended before its last step, if it did. Raises Ended when `control` says so."""
+        """Returns why it ended before its last step, if it did. Raises Ended when `control` says so, and
+        EngineError('non_finite') when no model can be got out of it."""
         self._run.subject.model.train()
-        self._between_steps()
-        while not self._over:
-            self._step()
+        while True:
+            if self._run.progress.non_finite >= _NON_FINITE_LIMIT:
+                self._recovery.go_back(f"{_NON_FINITE_LIMIT} steps in a row had a loss or gradient that is not finite")
             self._between_steps()
-        if warning := self._run.progress.validation.no_gain():
-            self._engine.warn("no_gain", warning)
-        return self._early_stop
+            if not self._over:
+                self._step()
+            elif self._ends_well():
+                return self._early_stop
+            else:
+                self._recovery.go_back("the finished model's loss is not finite")
+
+    def _ends_well(self) -> bool:
+        """Whether the finished model has a finite loss; says so when it is no better than the base."""
+        progress = self._run.progress
+        loss = first_rows_loss(self._compute, self._plan, self._data, self._control.check)
+        if not math.isfinite(loss):
+            return progress.first_loss is None  # then the base had none on these rows either
+        for code, told in (("diverged", worse(progress.first_loss, loss)), ("no_gain", progress.validation.no_gain())):
+            if told:
+                self._engine.warn(code, told)
+        return True
 
     @property
     def _early_stop(self) -> str | None:
@@ -91,7 +109,7 @@ class Loop:
             total_steps=self._plan.total_steps,
             warmup=self._warmup,
             kind=self._command.lr_scheduler_type,
-        )
+        ) * progress.rate_scale(number)
         finite = math.isfinite(loss) and math.isfinite(norm)
         limit = self._command.max_grad_norm
         with self._control.lock:
@@ -100,10 +118,11 @@ class Loop:
             del gradients
             progress.step += 1
             progress.processed_samples += computed.rows
-            progress.loss = loss if finite else progress.loss
-            progress.non_finite = 0 if finite else progress.non_finite + 1
             if finite:
-                progress.smooth(loss, _SMOOTHING)
+                progress.add(loss, _SMOOTHING)
+                progress.anchor = self._plan.anchor(progress.step)
+            else:
+                progress.non_finite += 1
             tokens, trained = computed.tokens, computed.trained
             seconds = time.monotonic() - started
             self._meter.add(tokens, seconds)
@@ -128,13 +147,6 @@ class Loop:
                     memory_mb=memory_mb(),
                     seconds_remaining=self._remaining(progress.step),
                 )
-            )
-        if progress.non_finite >= _NON_FINITE_LIMIT:
-            raise EngineError(
-                "non_finite",
-                f"{_NON_FINITE_LIMIT} steps in a row, up to {progress.step}, had a loss or gradient that isn't finite. "
-                f"Lower learning_rate (now {self._command.learning_rate:g}), keep max_grad_norm above 0, and check "
-                "that the base model generates sensible text",
             )
 
     # ---- between steps ----

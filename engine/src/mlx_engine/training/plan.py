@@ -12,6 +12,11 @@ from mlx_engine.data.batches import epoch_batches
 from mlx_engine.data.tokenize import Dataset
 from mlx_engine.protocol import Train
 
+# Between the steps that a recovery can go back to: a loss takes a while to get out of hand, and nothing must be left
+# of that.
+_ANCHOR_STEPS = 10
+_ANCHOR_SHARE = 1 / 20  # of the run, if that is more
+
 
 @dataclass(frozen=True)
 class Place:
@@ -44,6 +49,7 @@ class Plan:
         self.steps_per_epoch = math.ceil(batches / self._accumulation)  # the last step of an epoch may be smaller
         steps = command.epochs * self.steps_per_epoch
         self.total_steps = steps if command.max_steps is None else min(steps, command.max_steps)
+        self.anchor_steps = max(_ANCHOR_STEPS, math.ceil(self.total_steps * _ANCHOR_SHARE))
         self.tokens_per_step = data.tokens / self.steps_per_epoch
         self._batches = lru_cache(maxsize=1)(self._epoch)
 
@@ -56,6 +62,10 @@ class Plan:
         """Row indices of the batches whose gradients make up step number `step`, from 0."""
         place = self.place(step)
         return self._batches(place.epoch)[place.batch : place.batch + self._accumulation]
+
+    def anchor(self, step: int) -> int:
+        """Where to go back to when the steps after `step` went wrong: it has been left behind by at least one."""
+        return max(0, step - 1) // self.anchor_steps * self.anchor_steps
 
     def cadence(self, steps: int | None) -> Cadence:
         """Every `steps` steps; None: at the end of each epoch."""

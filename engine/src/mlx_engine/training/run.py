@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from mlx_engine.process import Engine
 from mlx_engine.protocol import Checkpoint, EngineError, Train
 from mlx_engine.training import checkpoint
 from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
-from mlx_engine.training.method import Subject, base_fingerprint, template_sha256
+from mlx_engine.training.method import Subject, base_fingerprint, prepare, template_sha256
 from mlx_engine.training.optimizer import make_optimizer, restore, state_arrays
 
 # Parameters that may change between an interrupted run and its continuation: none of them changes a number.
@@ -29,6 +30,7 @@ _FREE = {
     "output_dir",
     "resume",
     "save_steps",
+    "memory_level",  # pinned
 }
 _PLACES = {"path", "validation_path", "cache_path"}
 
@@ -45,14 +47,17 @@ class Run:
         self.progress = Progress()
         self.date = datetime.date.today()
         self.save_seconds = 0.0  # that checkpoints have taken
+        self._command = command
         self._engine = engine
         self._output = Path(command.output_dir)
         self._checkpoints = self._output / "checkpoints"
         self._config = _decisive(command, subject)
-        self._saved: Path | None = None  # the last checkpoint, and the progress in it
+        # Choices of the engine's own that decide the last bits, such as how a step is cut into pieces: a continued run
+        # takes over those that it began with (`setdefault`). The memory level may rise.
+        self.pinned: dict[str, Any] = {}
+        self._saved: Path | None = None  # the last checkpoint, and what is known in it besides arrays
         self._known = b""
-        self._optimizer = make_optimizer(command, subject.model)
-        self._optimizer.init(subject.model.trainable_parameters())
+        self._optimizer = self._new_optimizer()
         self._output.mkdir(parents=True, exist_ok=True)
         if command.resume:
             self._resume()
@@ -60,6 +65,7 @@ class Run:
                 engine.warn("no_checkpoint", "no good checkpoint is left to continue from: training begins anew")
         if self._saved is None:
             checkpoint.clear(self._checkpoints)
+        self.pinned["memory_level"] = max(command.memory_level, self.pinned.get("memory_level", 0))
         mx.eval(subject.model.parameters(), self._optimizer.state)
         self._hold()
 
@@ -81,21 +87,25 @@ class Run:
     def save(self) -> None:
         """A checkpoint of the last step and its frame, unless there is one that knows as much. Does no MLX work."""
         progress = self.progress
-        known = msgspec.json.encode(progress)
+        known = self._knowledge()
         if self._saved is not None and known == self._known:
             return
         started = time.monotonic()
         if self._saved is not None and checkpoint.step_of(self._saved) == progress.step:
-            checkpoint.update(self._saved, progress)
+            checkpoint.update(self._saved, progress, self.pinned)
         else:
             manifest = Manifest(
-                progress=progress, date=self.date.isoformat(), config=self._config, versions=_versions()
+                progress=progress,
+                date=self.date.isoformat(),
+                config=self._config,
+                pinned=self.pinned,
+                versions=_versions(),
             )
             self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files)
         self._known = known
-        validation = progress.validation
-        checkpoint.prune(self._checkpoints, validation.best_step)
+        checkpoint.prune(self._checkpoints, progress)
         self.save_seconds += time.monotonic() - started
+        validation = progress.validation
         self._engine.channel.send(
             Checkpoint(
                 step=progress.step,
@@ -122,21 +132,62 @@ class Run:
         checkpoint.publish(folder, self._output)
         return checkpoint.step_of(folder)
 
+    def rewind(self, to: int, rate_halvings: list[int]) -> None:
+        """Back to the newest good checkpoint of at most `to` steps, or to the start; later ones are removed."""
+        self._arrays = {}
+        self._saved, self._known = None, b""
+        for folder in checkpoint.steps(self._checkpoints):
+            if checkpoint.step_of(folder) <= to and (manifest := self._verified(folder)):
+                self._take(folder, manifest)
+                if self._is_finite():
+                    break
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            fresh = prepare(self._command, self._engine.platform, lazy=True)
+            self.subject.model.update(fresh.model.trainable_parameters())
+            self._optimizer = self._new_optimizer()
+            self.progress, self._saved = Progress(), None
+        mx.eval(self.subject.model.trainable_parameters(), self._optimizer.state)
+        self._hold()
+        self.progress.rate_halvings = rate_halvings
+        if self._saved is not None:
+            checkpoint.update(self._saved, self.progress, self.pinned)
+            self._known = self._knowledge()
+
     def _resume(self) -> None:
         for folder in checkpoint.steps(self._checkpoints):
-            try:
-                manifest = checkpoint.verify(folder)
-            except Damaged as error:
-                self._engine.warn("checkpoint_damaged", f"{folder.name} was passed over: {error}")
-                continue
-            self._compare(folder, manifest)
-            weights = mx.load(str(folder / self.subject.weights_name))
-            self.subject.model.load_weights(list(weights.items()), strict=False)
-            restore(self._optimizer, mx.load(str(folder / checkpoint.OPTIMIZER)))
-            self.progress = manifest.progress
-            self.date = datetime.date.fromisoformat(manifest.date)
-            self._saved, self._known = folder, msgspec.json.encode(self.progress)
-            return
+            if manifest := self._verified(folder):
+                self._compare(folder, manifest)
+                self._take(folder, manifest)
+                return
+
+    def _verified(self, folder: Path) -> Manifest | None:
+        try:
+            return checkpoint.verify(folder)
+        except Damaged as error:
+            self._engine.warn("checkpoint_damaged", f"{folder.name} was passed over: {error}")
+            return None
+
+    def _take(self, folder: Path, manifest: Manifest) -> None:
+        weights = mx.load(str(folder / self.subject.weights_name))
+        self.subject.model.load_weights(list(weights.items()), strict=False)
+        restore(self._optimizer, mx.load(str(folder / checkpoint.OPTIMIZER)))
+        self.progress = manifest.progress
+        self.date = datetime.date.fromisoformat(manifest.date)
+        self.pinned = manifest.pinned | self.pinned
+        self._saved, self._known = folder, self._knowledge()
+
+    def _knowledge(self) -> bytes:
+        return msgspec.json.encode((self.progress, self.pinned))
+
+    def _is_finite(self) -> bool:
+        arrays = [*self.subject.weights().values(), *state_arrays(self._optimizer).values()]
+        return mx.stack([mx.isfinite(array).all() for array in arrays]).all().item()
+
+    def _new_optimizer(self) -> Any:
+        optimizer = make_optimizer(self._command, self.subject.model)
+        optimizer.init(self.subject.model.trainable_parameters())
+        return optimizer
 
     def _compare(self, folder: Path, manifest: Manifest) -> None:
         then, now = manifest.config, msgspec.json.decode(msgspec.json.encode(self._config))
