@@ -53,13 +53,25 @@ def test_evaluation_takes_all_rows_longest_first() -> None:
     assert [b.tolist() for b in batches] == [[1, 2], [0]]
 
 
-@given(lengths=lengths_of_rows, tokens=st.integers(1, 2000))
-def test_pieces_keep_every_row_and_to_their_size(lengths: list[int], tokens: int) -> None:
+@given(lengths=lengths_of_rows, tokens=st.integers(1, 2000), multiple=st.integers(1, 5))
+def test_pieces_keep_every_row_and_to_their_size(lengths: list[int], tokens: int, multiple: int) -> None:
     rows = np.arange(len(lengths))
-    parts = pieces(rows, lengths, tokens)
+    parts = pieces(rows, lengths, tokens=tokens, multiple=multiple)
     assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
     assert all(len(part) == 1 or len(part) * max(lengths[i] for i in part) <= tokens for part in parts)
-    assert [part.tolist() for part in pieces(rows, lengths, None)] == [rows.tolist()]
+
+
+def test_pieces_are_balanced_and_enough_for_the_lanes() -> None:
+    def widths(lengths: list[int], multiple: int) -> list[list[int]]:
+        parts = pieces(np.arange(len(lengths)), lengths, tokens=512, multiple=multiple)
+        return [[lengths[i] for i in part] for part in parts]
+
+    assert widths([100, 100, 100, 100], 1) == [[100] * 4]
+    assert widths([100, 100, 100, 100], 2) == [[100] * 2] * 2
+    assert widths([100, 500, 90, 80], 2) == [[500], [100, 90, 80]]
+    assert widths([256] * 6, 2) == [[256] * 2, [256] * 2, [256], [256]]
+    assert widths([700, 300, 200], 2) == [[700], [300], [200]]
+    assert widths([50], 8) == [[50]]
 
 
 def test_collate_shifts_by_one_and_pads_on_the_right() -> None:

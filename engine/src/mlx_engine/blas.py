@@ -10,9 +10,12 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _description: str | None = None
+_mkl: ctypes.CDLL | None = None
 
 
 def preload() -> str:
@@ -21,6 +24,21 @@ def preload() -> str:
     if _description is None:
         _description = _preload(Path(sys.prefix, "lib"))
     return _description
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Matrix products use so many threads meanwhile, in the whole process: MLX multiplies on threads of its own, which
+    MKL's setting for the calling thread does not reach. Nothing happens with another BLAS."""
+    if _mkl is None:
+        yield
+        return
+    before = _mkl.MKL_Get_Max_Threads()
+    _mkl.MKL_Set_Num_Threads(count)
+    try:
+        yield
+    finally:
+        _mkl.MKL_Set_Num_Threads(before)
 
 
 def _preload(folder: Path) -> str:
@@ -39,7 +57,9 @@ def _preload(folder: Path) -> str:
         libraries = [ctypes.CDLL(str(paths[-1]), mode=ctypes.RTLD_GLOBAL) for paths in found]
     except OSError as error:
         return f"reference BLAS: mkl does not load: {error}"
-    return f"MKL {_mkl_version(libraries[-1])} (preloaded)"
+    global _mkl
+    _mkl = libraries[-1]
+    return f"MKL {_mkl_version(_mkl)} (preloaded)"
 
 
 def _mkl_version(mkl: ctypes.CDLL) -> str:

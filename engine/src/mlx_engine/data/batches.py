@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from mlx_engine.data.tokenize import Example
 # Rows are sorted by length inside mega-batches of this many batches: enough that a batch's rows are of nearly equal
 # length, few enough that the epochs differ.
 _MEGA = 50
+_SQUARE = 1500  # tokens
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,48 @@ def evaluation_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarr
     return _cut(np.argsort(-np.asarray(lengths), kind="stable"), batch_size)
 
 
-def pieces(rows: np.ndarray, lengths: Sequence[int], tokens: int | None) -> list[np.ndarray]:
-    """A batch in pieces of at most `tokens` tokens, padding included; a longer row goes alone. None: in one piece.
+def pieces(rows: np.ndarray, lengths: Sequence[int], *, tokens: int, multiple: int = 1) -> list[np.ndarray]:
+    """A step's rows in pieces that are computed one by one: of at most `tokens` tokens, padding included (a longer row
+    goes alone), as many as a multiple of `multiple` where there are rows enough, and of nearly equal cost.
 
-    The pieces' gradients are added up, so that only memory and padding change, not what is computed.
+    The pieces' gradients are added up, so that memory, padding and time change, not what is computed. The costliest
+    comes first.
     """
-    if tokens is None:
-        return [rows]
-    found: list[list[int]] = []
-    width = 0
-    for row in sorted(rows.tolist(), key=lambda row: -lengths[row]):
-        if not found or (len(found[-1]) + 1) * width > tokens:
-            found.append([])
-            width = lengths[row]
-        found[-1].append(row)
-    return [np.array(piece) for piece in found]
+    widths = {row: int(lengths[row]) for row in rows.tolist()}
+    order = sorted(widths, key=lambda row: -widths[row])
+
+    def cost(group: list[int]) -> float:
+        return _cost(widths[group[0]], len(group))
+
+    def groups(most: float) -> list[list[int]]:
+        """In as few as keep to this cost, one after another."""
+        found = [order[:1]]
+        for row in order[1:]:
+            grown = [*found[-1], row]
+            if len(grown) * widths[grown[0]] > tokens or cost(grown) > most:
+                found.append([row])
+            else:
+                found[-1] = grown
+        return found
+
+    count = min(len(order), math.ceil(len(groups(math.inf)) / multiple) * multiple)
+    low, high = cost(order[:1]), cost(order)
+    while high - low > low / 100:
+        middle = (low + high) / 2
+        low, high = (low, middle) if len(groups(middle)) <= count else (middle, high)
+    found = groups(high)
+    while len(found) < count:
+        largest = max((group for group in found if len(group) > 1), key=cost)
+        half = len(largest) // 2
+        found.remove(largest)
+        found += [largest[:half], largest[half:]]
+    return [np.array(group) for group in sorted(found, key=cost, reverse=True)]
+
+
+def _cost(width: int, rows: int) -> float:
+    """Of rows padded to this width, in tokens: attention grows with the square, and takes as long as all the rest at
+    about 1,500 tokens (SmolLM2-135M on two cores: 8 ms a token, 5 µs a pair of tokens)."""
+    return rows * width * (1 + width / _SQUARE)
 
 
 def collate(examples: Sequence[Example], pad: int) -> Batch:

@@ -1,27 +1,39 @@
-"""Loss and gradients of a step, and the loss over held-out rows: all that the device is busy with."""
+"""Loss and gradients of a step, and the loss over held-out rows: all that the device is busy with.
+
+Nothing is compiled: MLX's elementwise work gains nothing by it on a CPU (and it would need a C++ compiler there), so
+that batches of ever new shapes cost no compilations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten, tree_map
 
+from mlx_engine import blas
+from mlx_engine.cores import usable_cores
 from mlx_engine.data.batches import Batch, collate, evaluation_batches, pieces
 from mlx_engine.data.tokenize import Dataset
 from mlx_engine.platform import Platform
 from mlx_engine.protocol import Train
+from mlx_engine.training.lanes import Lanes
 from mlx_engine.training.loss import Loss, arrays
 from mlx_engine.training.method import Subject
 from mlx_engine.training.optimizer import add
 
-# On a CPU a batch is computed in pieces of this many tokens, because it costs no time there (SmolLM2-135M: 9.2 CPU
-# seconds per 1,000 tokens with 1 row of 256, 9.8 with 4 in one piece) and much less memory (4 rows of 512: 1.5 GB for
-# 4.5; 4 of 2048: 8 for 30).
-_CPU_PIECE_TOKENS = 1024
+# On a CPU a step is computed in pieces of this many tokens, because larger ones are no faster there (SmolLM2-135M: 9.2
+# CPU seconds per 1,000 tokens with 1 row of 256, 9.8 with 4 in one piece) and take more memory.
+_PIECE_TOKENS = 512
+# Two pieces are in memory at a time only up to this many tokens each, on average.
+_LANE_TOKENS = 1024
+_EVALUATION_IS_SMALLER = 4  # times, as nothing is kept for a gradient
+_SMALL_GRADIENT_BYTES = 64 << 20
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -45,34 +57,48 @@ class Evaluated:
 
 
 class Compute:
-    def __init__(self, command: Train, subject: Subject, platform: Platform) -> None:
+    """`pin` is given the choices that decide the last bits, by name, and returns those that the run began with."""
+
+    def __init__(
+        self,
+        command: Train,
+        subject: Subject,
+        platform: Platform,
+        pin: Callable[[str, Any], Any] = lambda name, chosen: chosen,
+    ) -> None:
         self._command = command
         self._model = subject.model
         self._pad = subject.loaded.tokenizer.pad_token_id or 0
-        self._loss = Loss(subject.model)
-        self._gradients = nn.value_and_grad(subject.model, lambda batch, share: self._loss(*batch) * share)
-        self._piece_tokens = _CPU_PIECE_TOKENS if platform.on_cpu else None
-
-    @property
-    def responses_only(self) -> bool:
-        return self._loss.responses_only
+        self._on_cpu = platform.on_cpu
+        cores = usable_cores()
+        self._cores = pin("cores", cores) if platform.on_cpu else 1
+        self.lanes = self._cores
+        loss = Loss(subject.model)
+        self.responses_only = loss.responses_only
+        self._lanes = Lanes([_Lane(loss.twin()) for _ in range(min(cores, self.lanes))], inline=not platform.on_cpu)
+        bytes_of_gradient = sum(array.nbytes for _, array in tree_flatten(subject.model.trainable_parameters()))
+        self._ahead = self.lanes * (4 if bytes_of_gradient <= _SMALL_GRADIENT_BYTES else 1)
 
     def step(
         self, number: int, data: Dataset, micro_batches: Sequence[np.ndarray], check: Callable[[], None]
     ) -> Computed:
-        """Of step `number`, from 0, made of these rows of `data`. Calls `check` between pieces, which may raise.
+        """Of step `number`, from 0, made of these rows of `data`. Calls `check` between pieces, and on a CPU every
+        0.2 s; what it raises ends the step at once.
 
         Dropout is drawn from the seed and the place in the run, so that a step done again is the same step.
         """
-        batches = [batch for rows in micro_batches for batch in self._collate(data, rows)]
+        batches = [self._collate(data, rows) for rows in self._pieces(data, micro_batches)]
         trained = sum(len(batch.targets) for batch in batches)
+
+        def work(lane: _Lane, parameters: Any, i: int) -> tuple[mx.array, Any]:
+            mx.random.seed(_derived_seed(self._command.seed, number, i))  # of this thread
+            return lane.gradients(parameters, batches[i], 1 / trained)
+
         total, gradients = mx.array(0.0), None
-        for i, batch in enumerate(batches):
-            check()
-            mx.random.seed(_derived_seed(self._command.seed, number, i))
-            loss, gradient = self._gradients(arrays(batch), 1 / trained)
+        for loss, gradient in self._map(work, [batch.inputs.size for batch in batches], check):
             total = total + loss
             gradients = gradient if gradients is None else add(gradients, gradient)
+            del gradient  # added in place
             mx.eval(total, gradients)
         check()
         return Computed(
@@ -85,26 +111,83 @@ class Compute:
         )
 
     def evaluate(self, data: Dataset, check: Callable[[int, int], None]) -> Evaluated:
-        """Over all rows in a fixed order, without dropout. Calls `check` with batches done and in all."""
-        batches = evaluation_batches(data.lengths, self._command.dataset.batch_size)
-        total = 0.0
-        correct = 0
-        self._model.eval()
-        try:
-            for done, rows in enumerate(batches):
-                check(done, len(batches))
-                for batch in self._collate(data, rows):
-                    loss, hits = self._loss.evaluate(*arrays(batch))
-                    total += loss.item()
-                    correct += hits.item()
-        finally:
-            self._model.train()
-        return Evaluated(total / data.trained_tokens, correct / data.trained_tokens, data.trained_tokens)
+        """Over all rows in a fixed order, without dropout. Calls `check` with pieces done and in all, as in a step."""
+        if self._on_cpu:
+            parts = pieces(np.arange(len(data.examples)), data.lengths, tokens=_PIECE_TOKENS)
+        else:
+            parts = evaluation_batches(data.lengths, self._command.dataset.batch_size)
+        sizes = [len(part) * max(data.lengths[row] for row in part) // _EVALUATION_IS_SMALLER for part in parts]
 
-    def _collate(self, data: Dataset, rows: np.ndarray) -> list[Batch]:
-        """A batch, in the pieces that are computed at a time."""
-        parts = pieces(rows, data.lengths, self._piece_tokens)
-        return [collate([data.examples[i] for i in part], self._pad) for part in parts]
+        def work(lane: _Lane, parameters: Any, i: int) -> tuple[float, int]:
+            return lane.evaluate(parameters, self._collate(data, parts[i]))
+
+        found: list[tuple[float, int]] = []
+        for each in self._map(work, sizes, lambda: check(len(found), len(parts))):
+            found.append(each)
+        check(len(parts), len(parts))
+        loss, correct = (sum(column) / data.trained_tokens for column in zip(*found, strict=True))
+        return Evaluated(loss, correct, data.trained_tokens)
+
+    def _pieces(self, data: Dataset, micro_batches: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """A step's rows as they are computed: on a GPU the micro-batches as they were asked for."""
+        if not self._on_cpu:
+            return micro_batches
+        return pieces(np.concatenate(micro_batches), data.lengths, tokens=_PIECE_TOKENS, multiple=self.lanes)
+
+    def _collate(self, data: Dataset, rows: np.ndarray) -> Batch:
+        return collate([data.examples[i] for i in rows], self._pad)
+
+    def _map(
+        self, work: Callable[[_Lane, Any, int], Result], sizes: Sequence[int], look: Callable[[], None]
+    ) -> Iterator[Result]:
+        """work(lane, trainable parameters, i) of each piece, in order; `sizes` are their tokens, padding included."""
+        parameters = self._model.trainable_parameters()
+        mx.eval(parameters)  # what is not evaluated yet belongs to this thread's stream
+        room = self.lanes * _LANE_TOKENS // max(1, *sizes)
+        lanes = max(1, min(self.lanes, len(sizes), room))
+        with blas.threads(self._cores // lanes):
+            yield from self._lanes.map(
+                lambda lane, i: work(lane, parameters, i),
+                len(sizes),
+                side_by_side=min(lanes, len(self._lanes.workers)),
+                ahead=self._ahead,
+                look=look,
+            )
+        for lane in self._lanes.workers:
+            lane.release()
+
+
+class _Lane:
+    """A model of its own over the same arrays, so that gradients can be built on several threads."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+        self._value_and_grad = mx.value_and_grad(self._share)
+        self._nothing = tree_map(lambda _: mx.array(0.0), loss.model.trainable_parameters())
+        self.release()
+
+    def gradients(self, parameters: Any, batch: Batch, share: float) -> tuple[mx.array, Any]:
+        """The loss times `share`, and its gradients, evaluated."""
+        self._loss.model.train()
+        parameters = tree_map(lambda array: array, parameters)  # tracers stand in this very tree meanwhile
+        loss, gradients = self._value_and_grad(parameters, arrays(batch), share)
+        mx.eval(loss, gradients)
+        return loss, gradients
+
+    def evaluate(self, parameters: Any, batch: Batch) -> tuple[float, int]:
+        """Summed loss, and how many targets are the most likely tokens."""
+        self._loss.model.update(parameters)
+        self._loss.model.eval()
+        loss, hits = self._loss.evaluate(*arrays(batch))
+        return loss.item(), hits.item()
+
+    def release(self) -> None:
+        """Lets go of the parameters, which the optimiser is about to replace."""
+        self._loss.model.update(self._nothing)
+
+    def _share(self, parameters: Any, batch: tuple[mx.array, ...], share: float) -> mx.array:
+        self._loss.model.update(parameters)
+        return self._loss(*batch) * share
 
 
 def _derived_seed(*position: int) -> int:

@@ -8,10 +8,12 @@ head(trunk(x)) and nothing else. That is checked once, on real numbers; a model 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from mlx_engine.data.batches import Batch
 
@@ -49,7 +51,7 @@ class Loss:
     """Call it with a Batch's arrays; `responses_only` tells which way it goes."""
 
     def __init__(self, model: nn.Module, logits_bytes: int = _LOGITS_BYTES) -> None:
-        self._model = model
+        self.model = model
         vocabulary = model(mx.array([[0]])).shape[-1]
         self._rows_per_piece = max(1, logits_bytes // (4 * vocabulary))
         self._parts = next((parts for parts in _candidates(model) if _same_logits(model, parts, vocabulary)), None)
@@ -57,6 +59,11 @@ class Loss:
     @property
     def responses_only(self) -> bool:
         return self._parts is not None
+
+    def twin(self) -> Loss:
+        """The same with a model of its own over the same arrays, for another thread: building a gradient puts tracers
+        in the place of parameters."""
+        return copy.deepcopy(self, {id(array): array for _, array in tree_flatten(self.model.parameters())})
 
     def __call__(self, inputs: mx.array, positions: mx.array, targets: mx.array) -> mx.array:
         """inputs (B, T), positions (R,) into B·T, targets (R,) → summed loss, float32 scalar."""
@@ -91,7 +98,7 @@ class Loss:
         return loss, hits
 
     def _logits(self, inputs: mx.array, positions: mx.array) -> mx.array:
-        logits = self._model(inputs)
+        logits = self.model(inputs)
         return logits.reshape(-1, logits.shape[-1])[positions]
 
     def _hidden(self, inputs: mx.array, positions: mx.array) -> mx.array:
@@ -118,7 +125,7 @@ def _candidates(model: nn.Module) -> list[_Parts]:
             found.append((trunk, head, head))
         embedding = getattr(trunk, "embed_tokens", None)
         if isinstance(embedding, nn.Module) and hasattr(embedding, "as_linear"):
-            found.append((trunk, embedding, lambda hidden, embedding=embedding: embedding.as_linear(hidden)))
+            found.append((trunk, embedding, embedding.as_linear))
     return found
 
 
