@@ -1,0 +1,107 @@
+// npm run bench:train: our trainer and its peers in turn, on the same rows, the same model and the same LoRA.
+//   npm run bench:train -- [--data ALPACA.json] [--steps N] [--rounds N] [--peers a,b] [--json PATH] [--growth]
+// bench/README.md says what is measured and how.
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { fail, ROOT, Stop } from '../scripts/lib.mjs'
+import { compare } from './lib/compare.mjs'
+import { PEERS_PYTHON, requireBase, requirePeers, requireProject, WORK } from './lib/environment.mjs'
+import { grow } from './lib/growth.mjs'
+import { commit, loadAverage, machine, versions } from './lib/machine.mjs'
+import { PEERS } from './lib/peers.mjs'
+import { choose, readAlpaca } from './lib/rows.mjs'
+
+const HELD_OUT_ROWS = 48
+const SETTINGS = {
+  batchSize: 4,
+  maxSeqLength: 512,
+  rank: 8,
+  alpha: 16,
+  targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj'],
+  learningRate: 2e-4,
+  weightDecay: 0,
+  maxGradNorm: 1, // mlx_lm.lora has none
+  seed: 1,
+}
+
+const options = (() => {
+  try {
+    return parseArgs({
+      options: {
+        data: { type: 'string', default: join(ROOT, 'examples', 'service_alpaca.json') },
+        steps: { type: 'string', default: '64' },
+        rounds: { type: 'string', default: '1' },
+        peers: { type: 'string' },
+        json: { type: 'string' },
+        growth: { type: 'boolean', default: false },
+      },
+    }).values
+  } catch (error) {
+    return fail(new Stop(error.message))
+  }
+})()
+
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130)) // which ends what is running
+await main().catch(fail)
+
+async function main() {
+  requireProject()
+  const steps = wholeNumber('steps', 2)
+  const rounds = wholeNumber('rounds', 1)
+  const peers = chosenPeers()
+  const data = resolve(options.data)
+  const conversations = readAlpaca(data)
+  const withPyTorch = !options.growth && peers.some((name) => !PEERS[name].plain)
+  let base = null
+  if (withPyTorch) {
+    await requirePeers()
+    base = await requireBase()
+  }
+  const work = join(WORK, 'run')
+  rmSync(work, { recursive: true, force: true })
+  const context = {
+    benchmark: options.growth ? 'train-growth' : 'train',
+    date: new Date().toISOString(),
+    ...commit(),
+    machine: machine(),
+    load_average: loadAverage(),
+    versions: versions(withPyTorch ? PEERS_PYTHON : null),
+    settings: { model: 'SmolLM2-135M-Instruct', ...SETTINGS },
+    data: { file: data.startsWith(ROOT) ? relative(ROOT, data) : data.split('/').at(-1), sha256: sha256(data) },
+  }
+  const found = options.growth
+    ? await grow({ conversations, settings: SETTINGS, work })
+    : await compare({
+        names: peers,
+        rows: choose(conversations, steps * SETTINGS.batchSize, HELD_OUT_ROWS),
+        settings: SETTINGS,
+        steps,
+        rounds,
+        work,
+      })
+  const file = resolve(options.json ?? join(ROOT, 'bench', 'results', `${context.benchmark}.json`))
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, `${JSON.stringify({ ...context, ...(base && { base }), ...found }, null, 1)}\n`)
+  console.log(`\nWritten to ${relative(process.cwd(), file)}`)
+}
+
+function chosenPeers() {
+  const all = Object.keys(PEERS)
+  if (!options.peers) return all.filter((name) => !PEERS[name].optional)
+  const names = options.peers.split(',')
+  const unknown = names.filter((name) => !all.includes(name))
+  if (unknown.length) throw new Stop(`--peers: there is no ${unknown.join(', ')}; there are ${all.join(', ')}`)
+  return names
+}
+
+function wholeNumber(name, least) {
+  const value = Number(options[name])
+  if (!Number.isInteger(value) || value < least) throw new Stop(`--${name} must be a whole number, ${least} or more`)
+  return value
+}
+
+function sha256(path) {
+  return createHash('sha256').update(readFileSync(path)).digest('hex')
+}
