@@ -120,6 +120,9 @@ const training = {
     default: 5e-5,
     exclusiveMinimum: 0,
     maximum: 10,
+    description:
+      'The highest of the schedule. Usual with adamw: 1e-4 to 5e-4 for LoRA, 1e-5 to 5e-5 for full fine-tuning; ' +
+      '`optimizer` says what others want',
   }),
   lora: LoraParams,
   dataset: DatasetParams,
@@ -134,12 +137,30 @@ const training = {
     minimum: 1,
     maximum: 4096,
   }),
-  optimizer: enumOf(OPTIMIZERS, { default: 'adamw' }),
+  optimizer: enumOf(OPTIMIZERS, {
+    default: 'adamw',
+    description:
+      "adam, adafactor and muon (whose step is scaled to AdamW's) go by adamw's learning rates; lion wants them 3 to 10 " +
+      'times lower, sgd (momentum 0.9) a hundred to a thousand times higher',
+  }),
   lr_scheduler_type: enumOf(SCHEDULES, {
     default: 'linear',
+    description: 'After the warm-up: falls to 0 in a straight line or along a cosine, or stays',
   }),
-  warmup_ratio: Type.Number({ default: 0.03, minimum: 0, maximum: 1 }),
-  weight_decay: Type.Number({ default: 0, minimum: 0, maximum: 1 }),
+  warmup_ratio: Type.Number({
+    default: 0.03,
+    minimum: 0,
+    maximum: 1,
+    description: 'Share of the steps in which the learning rate rises to its highest',
+  }),
+  weight_decay: Type.Number({
+    default: 0,
+    minimum: 0,
+    maximum: 1,
+    description:
+      'Of matrices, never of vectors (norms, biases). Apart from the gradient (adamw, adafactor, muon, lion) or as a part ' +
+      'of it (adam, sgd). Usual: 0 to 0.1; with lion 3 to 10 times more',
+  }),
   max_grad_norm: Type.Number({
     default: 1,
     minimum: 0,
