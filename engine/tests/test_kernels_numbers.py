@@ -21,20 +21,19 @@ seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=25, deadline=None)
 
 
-@pytest.fixture(scope="module", params=KERNELS.ops._extension.instruction_sets() if KERNELS.ops else [])
+@pytest.fixture(scope="module", params=KERNELS.ops.instruction_sets if KERNELS.ops else [])
 def instruction_set(request):
-    extension = KERNELS.ops._extension
-    before = extension.instruction_set()
-    assert extension.use_instruction_set(request.param)
+    before = KERNELS.ops.instruction_set
+    KERNELS.ops.use_instruction_set(request.param)
     yield request.param
-    extension.use_instruction_set(before)
+    KERNELS.ops.use_instruction_set(before)
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
-def ops(request, instruction_set) -> Ops:
-    made = Ops(KERNELS.ops._extension)
-    made.threads = request.param
-    return made
+def ops(request, instruction_set):
+    before, KERNELS.ops.threads = KERNELS.ops.threads, request.param
+    yield KERNELS.ops
+    KERNELS.ops.threads = before
 
 
 def strided(random: np.random.Generator, shape: tuple[int, ...], scale: float = 1.0, repeated: bool = True) -> mx.array:

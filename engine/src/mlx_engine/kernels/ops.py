@@ -32,8 +32,18 @@ class Ops:
 
     @property
     def instruction_set(self) -> str:
-        """'avx512', 'avx2' or 'baseline'"""
+        """In use, for all of the process: 'avx512', 'avx2' or 'baseline'."""
         return self._extension.instruction_set()
+
+    @property
+    def instruction_sets(self) -> list[str]:
+        """What this processor can run, best first."""
+        return self._extension.instruction_sets()
+
+    def use_instruction_set(self, name: str) -> None:
+        """For tests and benchmarks. ValueError when the processor can't run it."""
+        if not self._extension.use_instruction_set(name):
+            raise ValueError(f"{name} is not one of {', '.join(self.instruction_sets)}")
 
     def silu(self, gate: mx.array, up: mx.array | None = None) -> mx.array:
         """silu(gate) · up; any shape, both alike."""
