@@ -33,6 +33,7 @@ export const CODES = {
   unknown_key: 'warning',
   empty_output: 'warning',
   empty_turn: 'warning',
+  flag_ignored: 'warning',
   // A conversation's course
   no_assistant_turn: 'error',
   starts_with_assistant: 'warning',
@@ -40,6 +41,7 @@ export const CODES = {
   late_system_turn: 'warning',
   tool_without_call: 'warning',
   ends_without_answer: 'warning',
+  no_trained_turn: 'warning',
   // Contents
   short_instruction: 'warning',
   long_output: 'warning',

@@ -22,6 +22,11 @@ export class RowContext {
     this.#findings.add(code, message, { sample: this.sample, line: this.line, field })
   }
 
+  /** For what is the same in every row: told at the first, counted at the others. */
+  findOnce(code: Code, message: string, field: string): void {
+    this.#findings.addOnce(`${code}/${message}`, code, message, { sample: this.sample, line: this.line, field })
+  }
+
   unknownKeys(object: JsonObject, known: ReadonlySet<string>, where = ''): void {
     for (const key of Object.keys(object))
       if (!known.has(key))

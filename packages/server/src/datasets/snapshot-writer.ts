@@ -33,7 +33,7 @@ export class SnapshotWriter {
   }
 
   add({ turns, tools, alpaca }: Conversation, sample: number): void {
-    const messages = turns.map(({ role, content }) => ({ role, content }))
+    const messages = turns.map(({ role, content, train }) => ({ role, content, ...(train === false && { train }) }))
     const row: SnapshotRow = { sample, messages, ...(tools && { tools }), ...(alpaca && { alpaca }) }
     const line = `${JSON.stringify(row)}\n`
     this.#pending.push(line)

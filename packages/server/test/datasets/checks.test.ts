@@ -52,6 +52,18 @@ describe('what is not found fault with', () => {
       ),
     ],
     [
+      'the same conversation with another turn to learn',
+      lines(
+        ...alpacaRows(0),
+        ...Array.from({ length: 10 }, (_, i) => ({
+          messages: [0, 1].flatMap((turn) => [
+            { role: 'user', content: `Question ${i >> 1}.${turn}` },
+            { role: 'assistant', content: 'Yes.', weight: i % 2 === turn ? 1 : 0 },
+          ]),
+        })),
+      ),
+    ],
+    [
       'the same question with other tools',
       lines(
         ...Array.from({ length: 10 }, (_, i) => ({

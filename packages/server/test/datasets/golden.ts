@@ -260,9 +260,31 @@ export const GOLDEN: Golden[] = [
   { code: 'unknown_key', file: lines({ ...good, id: 7 }), field: 'id', says: 'Sample 0: Unknown key "id" is ignored' },
   {
     code: 'unknown_key',
-    file: talk({ ...turn('human', 'Hi'), weight: 0 }, turn('gpt', 'Hello')),
-    field: 'weight',
-    says: 'Sample 0: Unknown key "weight" in a turn is ignored',
+    file: talk({ ...turn('human', 'Hi'), mood: 0 }, turn('gpt', 'Hello')),
+    field: 'mood',
+    says: 'Sample 0: Unknown key "mood" in a turn is ignored',
+  },
+  ...[
+    ['weight', 0.5, '0 or 1, not 0.5'],
+    ['weight', true, '0 or 1, not a boolean'],
+    ['train', 1, 'false or true, not 1'],
+    ['training', 'no', 'false or true, not a string'],
+  ].map(([key, value, what]) => ({
+    code: 'wrong_type' as const,
+    file: lines({
+      messages: [
+        { role: 'user', content: 'Hi' },
+        { role: 'assistant', content: 'Hello', [String(key)]: value },
+      ],
+    }),
+    field: `messages[1].${key}`,
+    says: `Sample 0 (line 1): "messages[1].${key}" must be ${what}`,
+  })),
+  {
+    code: 'flag_ignored',
+    file: talk({ ...turn('human', 'Hi'), train: true }, turn('gpt', 'Hello')),
+    field: 'train',
+    says: 'Sample 0: "train" of a user turn is ignored: only assistant turns are learned one by one',
   },
   {
     code: 'empty_output',
@@ -311,6 +333,11 @@ export const GOLDEN: Golden[] = [
     file: talk(turn('human', 'Hi'), turn('gpt', 'Hello'), turn('human', 'Bye')),
     field: 'conversations[2].value',
     says: 'Sample 0: Ends with a user turn, which is not trained on',
+  },
+  {
+    code: 'no_trained_turn',
+    file: talk(turn('human', 'Hi'), { ...turn('gpt', 'Hello'), train: false }),
+    says: 'Sample 0: No assistant turn is to be learned: all have train false or weight 0',
   },
   // Contents
   {

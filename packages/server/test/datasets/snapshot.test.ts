@@ -143,6 +143,51 @@ describe('snapshot', () => {
     )
   })
 
+  it('carries over which assistant turns are not to be learned', async () => {
+    const { datasets, name } = await serviceWith(
+      lines(
+        {
+          conversations: [
+            { ...turn('human', 'One?'), train: false },
+            { ...turn('gpt', '1'), train: false, training: null },
+            turn('human', 'Two?'),
+            { ...turn('gpt', '2'), train: true, weight: 1 },
+          ],
+        },
+        {
+          messages: [
+            { role: 'user', content: 'One?' },
+            { role: 'assistant', content: '1', weight: 0 },
+            { role: 'user', content: 'Two?', weight: 0 },
+            { role: 'assistant', content: '2', training: true },
+            { role: 'user', content: 'Three?' },
+            { role: 'assistant', content: '3', training: false, weight: 1 },
+          ],
+        },
+      ),
+    )
+    const { path, report } = await datasets.snapshot(name, undefined)
+    const rows = await rowsOf(path)
+    expect(rows.every((row) => Value.Check(SnapshotRow, row))).toBe(true)
+    expect(rows.map(({ messages }) => messages)).toEqual([
+      [
+        { role: 'user', content: 'One?' },
+        { role: 'assistant', content: '1', train: false },
+        { role: 'user', content: 'Two?' },
+        { role: 'assistant', content: '2' },
+      ],
+      [
+        { role: 'user', content: 'One?' },
+        { role: 'assistant', content: '1', train: false },
+        { role: 'user', content: 'Two?' },
+        { role: 'assistant', content: '2' },
+        { role: 'user', content: 'Three?' },
+        { role: 'assistant', content: '3', train: false },
+      ],
+    ])
+    expect(report.counts).toEqual({ few_rows: 1 })
+  })
+
   it('refuses a file with a bad row, with the first errors and counts, and leaves nothing behind', async () => {
     const { folder, datasets, name } = await serviceWith(
       lines(...alpacaRows(20), { instruction: 'Name a colour.', output: 3 }),

@@ -22,9 +22,10 @@ export class Duplicates {
       row.add(described)
       prompt.add(described)
     }
-    for (const { role, content } of turns) {
-      row.add(role).add(content)
-      if (role !== 'assistant') prompt.add(normalise(content))
+    for (const { role, content, train } of turns) {
+      row.add(train === false ? 'shown' : role).add(content)
+      // An answer that is only shown is part of the question.
+      if (role !== 'assistant' || train === false) prompt.add(normalise(content))
     }
     const sameRow = this.#rows.firstOf(...row.end(), context.sample)
     const samePrompt = this.#prompts.firstOf(...prompt.end(), context.sample)

@@ -25,6 +25,8 @@ export function checkTurns({ turns }: Conversation, context: RowContext): void {
     if (turns.length > 0) context.find('no_assistant_turn', 'No assistant turn: there is nothing to learn from')
     return
   }
+  if (turns.every(({ role, train }) => role !== 'assistant' || train === false))
+    context.find('no_trained_turn', 'No assistant turn is to be learned: all have train false or weight 0')
   let previous: string | null = null
   for (const [i, { role, field }] of turns.entries()) {
     if (role === 'system') {

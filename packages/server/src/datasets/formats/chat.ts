@@ -3,6 +3,7 @@ import type { RowContext } from '../row-context.ts'
 import { isObject, type JsonObject, quote, shorten, typeName } from '../words.ts'
 import { type Format, PREVIEW_CHARACTERS, type Role, type Turn } from './format.ts'
 import { readTools, renderToolCalls } from './tools.ts'
+import { FLAG_KEYS, isTrained } from './train-flag.ts'
 
 const PREVIEW_TURNS = 4
 
@@ -25,7 +26,7 @@ const ROLES: ReadonlyMap<string, Role> = new Map([
 ])
 
 /** `name` and `tool_call_id` only link turns to one another; templates that need them take them from the contents. */
-const TURN_KEYS = new Set(['from', 'value', 'role', 'content', 'tool_calls', 'name', 'tool_call_id'])
+const TURN_KEYS = new Set(['from', 'value', 'role', 'content', 'tool_calls', 'name', 'tool_call_id', ...FLAG_KEYS])
 
 /** ShareGPT's {conversations: [{from, value}]} and OpenAI's {messages: [{role, content}]}; each takes the other's turns. */
 function chat(list: 'conversations' | 'messages', roleKey: 'from' | 'role', textKey: 'value' | 'content'): Format {
@@ -52,7 +53,10 @@ function chat(list: 'conversations' | 'messages', roleKey: 'from' | 'role', text
     const content = readContent(turn, keys.text, `${field}.${keys.text}`, context)
     if (given === undefined || content === undefined) return null
     const role = ROLES.get(given) ?? ROLES.get(given.toLowerCase())
-    if (role) return { role, content, field: `${field}.${keys.text}` }
+    if (role) {
+      const shownOnly = !isTrained(turn, role, field, context) && role === 'assistant'
+      return { role, content, field: `${field}.${keys.text}`, ...(shownOnly && { train: false }) }
+    }
     const near = closest(given, ROLES.keys())
     context.find(
       'unknown_role',

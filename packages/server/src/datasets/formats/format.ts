@@ -9,6 +9,8 @@ export interface Turn {
   content: string
   /** Where it stands in the user's row, for findings. */
   field: string
+  /** Of an assistant turn: false is shown but not learned. */
+  train?: false
 }
 
 /** What every format becomes; all later checks and the snapshot know only this. */
