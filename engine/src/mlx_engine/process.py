@@ -76,16 +76,17 @@ class Engine:
         self.channel.send(Warning(code=code, message=message))
 
 
-def run(main: Callable[[Engine], None], *, measure: bool = False) -> NoReturn:
-    """Runs `main` and exits: 0 when it returns, 1 after an Error frame when it raises. `measure`: see platform."""
+def run(main: Callable[[Engine], None], *, measure: bool = False, frames: int = FRAME_FD) -> NoReturn:
+    """Runs `main` and exits: 0 when it returns, 1 after an Error frame when it raises. `measure`: see platform.
+    `frames`: the file descriptor for them."""
     _end_with_parent()
     try:
-        os.fstat(FRAME_FD)
+        os.fstat(frames)
     except OSError:
-        sys.exit(f"frames go to file descriptor {FRAME_FD}, which is not open: to try by hand, add {FRAME_FD}>&1")
+        sys.exit(f"frames go to file descriptor {frames}, which is not open: to try by hand, add {frames}>&1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the server's to handle
     faulthandler.enable()
-    channel = Channel()
+    channel = Channel(frames)
     try:
         engine = Engine(channel, platform.setup(measure=measure))
         channel.send(_hello(engine.platform))
@@ -188,7 +189,7 @@ def _message(error: BaseException, kind: ErrorKind) -> str:
             return f"Not enough memory: {text}"
         case "disk_full":
             return f"The disk is full: {text}"
-        case "internal":
+        case "internal" if not isinstance(error, EngineError):
             return f"{type(error).__name__}: {text}"
     return text
 

@@ -45,6 +45,7 @@ class Recovery:
                     f"learning rate from step {to + 1} on",
                 )
             )
+        self._run.group.same(step=progress.step)  # before rank 0 writes again, all have read
 
     def _hopeless(self, why: str, done: int, rollbacks: int) -> str:
         again = f", after {rollbacks} returns to earlier steps with half the learning rate each" if rollbacks else ""

@@ -18,6 +18,7 @@ from mlx_engine.training import checkpoint
 from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
 from mlx_engine.training.method import Subject, base_fingerprint, prepare, template_sha256
 from mlx_engine.training.optimizer import make_optimizer, restore, state_arrays
+from mlx_engine.training.ranks import ALONE, Group
 
 # Parameters that may change between an interrupted run and its continuation: none of them changes a number.
 _FREE = {
@@ -39,11 +40,12 @@ class Run:
     """Model, optimiser and progress of a run. Not thread-safe: Control's lock guards `update` and `save`.
 
     With `resume` it starts at the newest good checkpoint in output_dir, if there is one. EngineError when that was
-    written with other parameters, data or base.
+    written with other parameters, data or base. Of several ranks, each has its own and rank 0 alone writes.
     """
 
-    def __init__(self, command: Train, engine: Engine, subject: Subject) -> None:
+    def __init__(self, command: Train, engine: Engine, subject: Subject, group: Group = ALONE) -> None:
         self.subject = subject
+        self.group = group
         self.progress = Progress()
         self.date = datetime.date.today()
         self.save_seconds = 0.0  # that checkpoints have taken
@@ -53,7 +55,7 @@ class Run:
         self._checkpoints = self._output / "checkpoints"
         self._config = _decisive(command, subject)
         # Choices of the engine's own that decide the last bits, such as how a step is cut into pieces: a continued run
-        # takes over those that it began with (`setdefault`). The memory level may rise.
+        # takes over those that it began with (`pin`). The memory level may rise.
         self.pinned: dict[str, Any] = {}
         self._saved: Path | None = None  # the last checkpoint, and what is known in it besides arrays
         self._known = b""
@@ -63,11 +65,19 @@ class Run:
             self._resume()
             if self._saved is None:
                 engine.warn("no_checkpoint", "no good checkpoint is left to continue from: training begins anew")
-        if self._saved is None:
+        if self._saved is None and self._writes:
             checkpoint.clear(self._checkpoints)
         self.pinned["memory_level"] = max(command.memory_level, self.pinned.get("memory_level", 0))
         mx.eval(subject.model.parameters(), self._optimizer.state)
         self._hold()
+
+    def pin(self, name: str, chosen: Any) -> Any:
+        """What the run began with; now, if it begins, what rank 0 has chosen."""
+        return self.pinned.setdefault(name, self.group.exchange(chosen)[0])
+
+    @property
+    def _writes(self) -> bool:
+        return self.group.rank == 0
 
     def update(self, gradients: Any, rate: float) -> None:
         """One optimiser step; evaluated when it returns."""
@@ -86,6 +96,8 @@ class Run:
 
     def save(self) -> None:
         """A checkpoint of the last step and its frame, unless there is one that knows as much. Does no MLX work."""
+        if not self._writes:
+            return
         progress = self.progress
         known = self._knowledge()
         if self._saved is not None and known == self._known:
@@ -141,7 +153,8 @@ class Run:
                 self._take(folder, manifest)
                 if self._is_finite():
                     break
-            shutil.rmtree(folder, ignore_errors=True)
+            if self._writes:
+                shutil.rmtree(folder, ignore_errors=True)
         else:
             fresh = prepare(self._command, self._engine.platform, lazy=True)
             self.subject.model.update(fresh.model.trainable_parameters())
@@ -150,7 +163,7 @@ class Run:
         mx.eval(self.subject.model.trainable_parameters(), self._optimizer.state)
         self._hold()
         self.progress.rate_halvings = rate_halvings
-        if self._saved is not None:
+        if self._saved is not None and self._writes:
             checkpoint.update(self._saved, self.progress, self.pinned)
             self._known = self._knowledge()
 

@@ -31,7 +31,7 @@ class Samples:
     def run_if_due(self, ending: bool) -> None:
         """Once for every step that it is due at, and where the run is `ending`. Raises Ended when `control` says so."""
         progress = self._run.progress
-        if not self._prompts or progress.sampled_step == progress.step:
+        if not self._prompts or self._run.group.rank > 0 or progress.sampled_step == progress.step:
             return
         if not (ending or self._cadence.due(progress.step)):
             return

@@ -19,7 +19,10 @@ from mlx_engine.training.control import GRACE_SECONDS, Control, Ended, Outcome
 from mlx_engine.training.describe import describe, store
 from mlx_engine.training.loop import Loop
 from mlx_engine.training.method import prepare
+from mlx_engine.training.optimizer import global_norm
+from mlx_engine.training.peers import Leader
 from mlx_engine.training.plan import Plan
+from mlx_engine.training.ranks import ALONE, Group
 from mlx_engine.training.run import Run
 from mlx_engine.training.verify import attempt, choose, probe, unverified, verify
 
@@ -32,11 +35,17 @@ _VERIFYING = ".verifying"  # is in output_dir meanwhile
 
 
 class Training:
-    """`run` it once, on the main thread. It ends with a Finished frame, or raises."""
+    """`run` it once, on the main thread. It ends with a Finished frame, or raises.
 
-    def __init__(self, command: Train, engine: Engine, grace: float = GRACE_SECONDS) -> None:
+    `group`: of a rank that another one started, which computes its share and nothing else.
+    """
+
+    def __init__(
+        self, command: Train, engine: Engine, grace: float = GRACE_SECONDS, group: Group | None = None
+    ) -> None:
         self._command = command
         self._engine = engine
+        self._group = group
         self._run: Run | None = None
         self._reason: str | None = None  # why it ended before its last step
         self._rows: list[Example] = []  # to verify the result on
@@ -49,6 +58,8 @@ class Training:
             self._train()
         except Ended as ended:
             outcome = ended.outcome
+        if self._group is not None and self._group.rank > 0:
+            return
         if outcome != "suspended":
             self._conclude(outcome)
         self._control.end(outcome)
@@ -59,12 +70,21 @@ class Training:
         command, engine = self._command, self._engine
         if engine.platform.on_cpu:
             mx.set_cache_limit(_CPU_CACHE_BYTES)
+        group = self._group = self._group or (Leader(command, engine) if command.ranks > 1 else ALONE)
         engine.stage("loading_model")
         subject = prepare(command, engine.platform)
-        run = Run(command, engine, subject)
+        run = Run(command, engine, subject, group)
         self._run = run
         data, held_out = self._load_data()
         plan = Plan(command, data)
+        group.same(
+            step=run.progress.step,
+            date=str(run.date),
+            samples=len(data.examples),
+            tokens=data.tokens,
+            weights=global_norm(subject.model.trainable_parameters()).item(),
+        )
+        group.join()
         if not describe(command, subject, data):
             engine.warn("no_stop_token", "no row ends with an end token, so that answers will go on to max_tokens")
         self._rows = choose(held_out or data)
@@ -84,7 +104,7 @@ class Training:
                 target_modules=subject.target_modules,
                 packing=False,
                 lanes=1,
-                ranks=1,
+                ranks=group.size,
             )
         )
         self._reason = Loop(command, engine, self._control, run, plan, data, held_out).drive()
