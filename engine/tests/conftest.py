@@ -37,6 +37,13 @@ def chat(models) -> Path:
 
 
 @pytest.fixture(scope="module")
+def edge(models, chat) -> Path:
+    from tiny import make_edge_model
+
+    return make_edge_model(chat, models / "edge")
+
+
+@pytest.fixture(scope="module")
 def client():
     """A serve process, the same for all tests of a file."""
     from engine_process import EngineProcess

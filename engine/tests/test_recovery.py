@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +14,12 @@ from mlx_lm import load as mlx_lm_load
 from harness import files, newest, numbers, of, questions, train, train_command
 from mlx_engine.protocol import EngineError
 from mlx_engine.training import checkpoint
+from tiny import alter
 
 
 @pytest.fixture(scope="module")
 def model(chat: Path) -> Path:
     return chat
-
-
-def altered(model: Path, folder: Path, change: Callable[[dict[str, mx.array]], None], **config: Any) -> Path:
-    shutil.copytree(model, folder)
-    weights = dict(mx.load(str(model / "model.safetensors")))
-    change(weights)
-    mx.save_safetensors(str(folder / "model.safetensors"), weights)
-    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | config))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def edge(model: Path, models: Path) -> Path:
-    """The same function as `model`, with activations near the end of float32, as deep models' are near float16's: an
-    update that makes them a few times larger gives infinities."""
-
-    def scale(weights: dict[str, mx.array]) -> None:
-        for name in weights:
-            if "up_proj" in name:
-                weights[name] = weights[name] * 3e37
-            elif "down_proj" in name:
-                weights[name] = weights[name] / 3e37
-
-    return altered(model, models / "edge", scale)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +33,7 @@ def gap(model: Path, models: Path) -> Path:
         embedding[tokenizer.encode("~")[-1]] = math.nan
         weights["model.embed_tokens.weight"] = mx.array(embedding)
 
-    return altered(model, models / "gap", tear, tie_word_embeddings=False)
+    return alter(model, models / "gap", tear, tie_word_embeddings=False)
 
 
 def one_by_one(gaps: range, count: int = 20) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -114,7 +88,7 @@ def test_a_base_that_is_broken_is_given_up_at_once(tmp_path: Path, model: Path) 
 
     seen: list[dict[str, Any]] = []
     with pytest.raises(EngineError, match=r"5 steps in a row.*generates sensible text") as error:
-        train(train_command(tmp_path, altered(model, tmp_path / "broken", tear), questions(20)), seen.append)
+        train(train_command(tmp_path, alter(model, tmp_path / "broken", tear), questions(20)), seen.append)
     assert error.value.kind == "non_finite"
     assert [s["loss"] for s in of(seen, "step")] == [None] * 5
     assert [w["code"] for w in of(seen, "warning") if w["code"] != "full_logits"] == ["non_finite_step"] * 5

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 from mlx_lm import load as mlx_lm_load
 
-from harness import files, newest, numbers, of, questions, row, start, train, train_command
-from mlx_engine.protocol import EngineError, Stop, Suspend
+from harness import newest, of, questions, row, train, train_command
+from mlx_engine.protocol import EngineError, Stop
 from tiny import make_tiny_model
 
 
@@ -109,101 +107,6 @@ def test_other_architectures(tmp_path: Path, model_type: str) -> None:
     losses = [s["loss"] for s in of(frames, "step")]
     assert losses[-1] < losses[0]
     assert bool(of(frames, "warning")) == (model_type == "gemma2")  # soft-capped logits
-
-
-# ---- exact resume ----
-
-EXACT = [
-    {"lora__dropout": 0.3, "gradient_accumulation_steps": 2},
-    {"method": "full", "lora": None, "weight_decay": 0.1, "max_grad_norm": 0.1},
-]
-
-
-@pytest.mark.parametrize("changes", EXACT, ids=["lora", "full"])
-@pytest.mark.parametrize("at", [0, 2, 4])
-def test_a_suspended_run_goes_on_bit_for_bit(tmp_path: Path, model: Path, changes: dict, at: int) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir()
-    parts.mkdir()
-    expected = train(train_command(whole, model, questions(9), **changes))
-
-    def suspend(frame: dict) -> Suspend | None:
-        reached = frame.get("step") == at if at else frame["type"] == "prepared"
-        return Suspend() if reached and frame["type"] in ("step", "prepared") else None
-
-    before = train(train_command(parts, model, questions(9), **changes), suspend)
-    assert before[-1]["outcome"] == "suspended"
-    done = before[-1]["step"]
-    assert at <= done < len(of(expected, "step"))
-    after = train(train_command(parts, model, questions(9), resume=True, **changes))
-    assert of(after, "prepared")[0]["resumed_from_step"] == done
-    assert numbers(before) + numbers(after) == numbers(expected)
-    assert files(newest(parts)) == files(newest(whole))
-    assert files(parts / "out") == files(whole / "out")
-
-
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, model: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir()
-    parts.mkdir()
-    changes = {"lora__dropout": 0.3, "save_steps": 2}
-    expected = train(train_command(whole, model, questions(9), **changes))
-    with start(train_command(parts, model, questions(9), **changes)) as process:
-        process.until("checkpoint")
-        process.interrupt(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    after = train(train_command(parts, model, questions(9), resume=True, **changes))
-    done = of(after, "prepared")[0]["resumed_from_step"]
-    assert done >= 2
-    assert numbers(after) == numbers(expected)[done:]
-    assert files(newest(parts)) == files(newest(whole))
-
-
-def test_resume_starts_over_without_a_checkpoint(tmp_path: Path, model: Path) -> None:
-    frames = train(train_command(tmp_path, model, questions(3), resume=True, epochs=1))
-    assert of(frames, "prepared")[0]["resumed_from_step"] == 0
-    assert frames[-1]["outcome"] == "completed"
-
-
-def test_resume_passes_over_a_damaged_checkpoint(tmp_path: Path, model: Path) -> None:
-    command = train_command(tmp_path, model, questions(8), save_steps=2, epochs=1)
-    expected = train(command)
-    adapter = newest(tmp_path) / "adapters.safetensors"
-    data = bytearray(adapter.read_bytes())
-    data[-1] ^= 1
-    adapter.write_bytes(data)
-    again = train(train_command(tmp_path, model, questions(8), save_steps=2, epochs=1, resume=True))
-    (warning,) = of(again, "warning")
-    assert warning["code"] == "checkpoint_damaged"
-    assert "step-00000004" in warning["message"]
-    assert numbers(again) == numbers(expected)[2:]
-
-
-def test_resume_refuses_other_parameters(tmp_path: Path, model: Path) -> None:
-    train(train_command(tmp_path, model, questions(4), epochs=1))
-    with pytest.raises(EngineError, match=r"lora\.rank was 4, is 8") as error:
-        train(train_command(tmp_path, model, questions(4), epochs=1, lora__rank=8, resume=True))
-    assert error.value.kind == "invalid_parameters"
-    with pytest.raises(EngineError, match=r"dataset\.sha256 was"):
-        train(train_command(tmp_path, model, questions(5), epochs=1, resume=True))
-
-
-def test_a_new_run_forgets_the_old_checkpoints(tmp_path: Path, model: Path) -> None:
-    train(train_command(tmp_path, model, questions(8), epochs=2))
-    frames = train(train_command(tmp_path, model, questions(8), epochs=1))
-    assert of(frames, "prepared")[0]["resumed_from_step"] == 0
-    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["step-00000004"]
-
-
-def test_a_moved_run_goes_on(tmp_path: Path, model: Path) -> None:
-    train(train_command(tmp_path, model, questions(8), epochs=1))
-    other = tmp_path / "other"
-    shutil.copytree(tmp_path / "out", other / "out")
-    frames = train(
-        train_command(other, model, questions(8), epochs=1, resume=True, job_id="job_2", experiment_name="b")
-    )
-    assert of(frames, "step") == []
-    assert frames[-1]["step"] == 4
 
 
 # ---- what can go wrong ----

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -130,3 +132,27 @@ def make_tiny_model(
     mx.random.seed(high << 32 | low)  # a test's own random numbers go on as if nothing had happened
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     return folder
+
+
+def alter(model: Path, folder: Path, change: Callable[[dict[str, mx.array]], None], **config: Any) -> Path:
+    """A copy of a model folder with other weights: `change` gets them by name, to replace some."""
+    shutil.copytree(model, folder)
+    weights = dict(mx.load(str(model / "model.safetensors")))
+    change(weights)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | config))
+    return folder
+
+
+def make_edge_model(model: Path, folder: Path) -> Path:
+    """The same function as `model`, with activations near the end of float32, as deep models' are near float16's: an
+    update that makes them a few times larger gives infinities."""
+
+    def scale(weights: dict[str, mx.array]) -> None:
+        for name in weights:
+            if "up_proj" in name:
+                weights[name] = weights[name] * 3e37
+            elif "down_proj" in name:
+                weights[name] = weights[name] / 3e37
+
+    return alter(model, folder, scale)
