@@ -37,29 +37,25 @@ def _matmul(x: mx.array, module: nn.QuantizedLinear | nn.QuantizedEmbedding) -> 
     return product(x)
 
 
-def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
-    """x (…, in) → x·Wᵀ (…, out), without the bias, in the type that the layer computes in; no gradient to W."""
-    if not isinstance(linear, nn.QuantizedLinear):
-        return x.astype(linear["weight"].dtype) @ linear["weight"].T
-    x = x.astype(linear["scales"].dtype)
-    if isinstance(linear, UnpackingLinear):
-        return _matmul(x, linear)
-    return mx.quantized_matmul(
-        x,
-        linear["weight"],
-        scales=linear["scales"],
-        biases=linear.get("biases"),
-        transpose=True,
-        group_size=linear.group_size,
-        bits=linear.bits,
-        mode=linear.mode,
-    )
-
-
 class UnpackingLinear(nn.QuantizedLinear):
     def __call__(self, x: mx.array) -> mx.array:
         y = _matmul(x, self)
         return y + self["bias"] if "bias" in self else y
+
+    def with_product(self, x: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:
+        """See the function of that name; the weight is unpacked once for both."""
+
+        @mx.custom_function
+        def products(x: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:
+            weight = _weight(self)
+            return x @ weight.T, rows @ weight.T
+
+        @products.vjp
+        def gradients(primals: list[mx.array], cotangents: list[mx.array], outputs: list[mx.array]) -> tuple:
+            return cotangents[0] @ _weight(self), mx.zeros_like(primals[1])
+
+        y, of_rows = products(x, rows)
+        return (y + self["bias"] if "bias" in self else y), of_rows
 
 
 class UnpackingEmbedding(nn.QuantizedEmbedding):
@@ -74,3 +70,28 @@ def unpack_on_use(model: nn.Module) -> None:
             module.__class__ = UnpackingLinear
         elif type(module) is nn.QuantizedEmbedding:
             module.__class__ = UnpackingEmbedding
+
+
+def with_product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:
+    """linear(x), and product(linear, rows), through which no gradient goes."""
+    if isinstance(linear, UnpackingLinear):
+        return linear.with_product(x, rows)
+    return linear(x), mx.stop_gradient(product(linear, rows))
+
+
+def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
+    """x (…, in) → x·Wᵀ (…, out), without the bias, in the type that the layer computes in."""
+    if not isinstance(linear, nn.QuantizedLinear):
+        return x.astype(linear["weight"].dtype) @ linear["weight"].T
+    if isinstance(linear, UnpackingLinear):
+        return _matmul(x, linear)
+    return mx.quantized_matmul(
+        x.astype(linear["scales"].dtype),
+        linear["weight"],
+        scales=linear["scales"],
+        biases=linear.get("biases"),
+        transpose=True,
+        group_size=linear.group_size,
+        bits=linear.bits,
+        mode=linear.mode,
+    )
