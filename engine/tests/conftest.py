@@ -2,8 +2,12 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import mlx_engine  # noqa: F401  (first, so that MKL is in place before a test imports mlx.core)
+
+settings.register_profile("no deadline", deadline=None)  # timings decide no test
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -99,21 +99,27 @@ ALL = list(range(len(LENGTHS)))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_lanes_and_accumulation_change_only_the_rounding(
+def test_lanes_packing_and_accumulation_change_only_the_rounding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    changes = {"method": method} | ({"lora": None} if method == "full" else {})
+    changes: dict[str, Any] = {"method": method}
     if method == "full":
+        changes["lora"] = None
         monkeypatch.setattr(module, "_SMALL_GRADIENT_BYTES", 0)
-    expected = _step_with(tmp_path, monkeypatch, 1, [ALL], **changes)
+    expected = _step_with(tmp_path, monkeypatch, 1, [ALL], dataset__packing=False, **changes)
     for cores, batches in (
+        (1, [ALL]),
         (2, [ALL]),
         (3, [ALL]),
         (8, [ALL]),
         (2, [[0, 1, 2, 3], [4, 5, 6, 7]]),
         (1, [[0], [1, 2, 3, 4, 5], [6, 7]]),
     ):
-        close(_step_with(tmp_path, monkeypatch, cores, batches, **changes), expected)
+        for packing in (False, True):
+            found = _step_with(tmp_path, monkeypatch, cores, batches, dataset__packing=packing, **changes)
+            close(found, expected)
+            if packing:
+                assert found.positions == found.tokens - found.rows  # no padding at all
 
 
 def _step_with(
@@ -249,6 +255,34 @@ def test_a_twin_has_its_own_modules_and_the_same_arrays(tmp_path: Path) -> None:
     assert all(ours[name] is theirs[name] for name in ours)
     twin.model.norm.weight = mx.zeros_like(twin.model.norm.weight)
     assert model.model.norm.weight.max().item() > 0
+
+
+def test_packing_is_chosen_where_it_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins: dict[str, Any] = {}
+
+    def compute(model_type: str, packing: bool | None) -> Compute:
+        folder = tmp_path / model_type
+        if not (folder / "model").exists():
+            make_tiny_model(folder / "model", model_type=model_type)
+        subject = make(folder, monkeypatch, dataset__packing=packing)[1]
+        command = train_command(folder, folder / "model", [], dataset__packing=packing)
+        return Compute(command, subject, platform.setup(), pin=pins.setdefault)
+
+    assert compute("llama", None).packs == CPU
+    assert pins["packing"] == CPU
+    assert compute("llama", True).packs == CPU  # as the run began
+    pins.clear()
+    assert compute("llama", True).packs
+    pins.clear()
+    assert not compute("llama", False).packs
+    assert not compute("gemma2", None).packs  # over dense masks only: possible, and slower
+    pins.clear()
+    assert compute("gemma2", True).packs
+    pins.clear()
+    impossible = compute("falcon_h1", True)
+    assert not impossible.packs
+    assert "Error" in impossible.packing_fault
+    assert compute("falcon_h1", None).packing_fault is None  # nobody asked
 
 
 @pytest.mark.skipif(blas._mkl is None, reason="another BLAS than MKL")

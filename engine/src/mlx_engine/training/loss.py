@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -65,12 +67,17 @@ class Loss:
         in the place of parameters."""
         return copy.deepcopy(self, {id(array): array for _, array in tree_flatten(self.model.parameters())})
 
-    def __call__(self, inputs: mx.array, positions: mx.array, targets: mx.array) -> mx.array:
-        """inputs (B, T), positions (R,) into B·T, targets (R,) → summed loss, float32 scalar."""
+    def __call__(
+        self, inputs: mx.array, positions: mx.array, targets: mx.array, caches: list[Any] | None = None
+    ) -> mx.array:
+        """inputs (B, T), positions (R,) into B·T, targets (R,) → summed loss, float32 scalar.
+
+        `caches`, one a layer, are what the model takes its attention mask from: see packing.py.
+        """
         if self._parts is None:
-            return cross_entropy_sum(self._logits(inputs, positions), targets)
+            return cross_entropy_sum(_rows(self.logits(inputs, caches), positions), targets)
         _, owner, head = self._parts
-        hidden = self._hidden(inputs, positions)
+        hidden = _rows(self._trunk(inputs, caches), positions)
 
         def loss(hidden: mx.array, targets: mx.array) -> mx.array:
             return cross_entropy_sum(head(hidden), targets)
@@ -82,13 +89,15 @@ class Loss:
         starts = range(0, len(targets), step)
         return sum(piecewise(hidden[i : i + step], targets[i : i + step]) for i in starts)
 
-    def evaluate(self, inputs: mx.array, positions: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+    def evaluate(
+        self, inputs: mx.array, positions: mx.array, targets: mx.array, caches: list[Any] | None = None
+    ) -> tuple[mx.array, mx.array]:
         """The same loss, and how many of the targets have the highest logit."""
         if self._parts is None:
-            logits = self._logits(inputs, positions)
+            logits = _rows(self.logits(inputs, caches), positions)
             return cross_entropy_sum(logits, targets), (logits.argmax(axis=-1) == targets).sum()
         head = self._parts[2]
-        hidden = self._hidden(inputs, positions)
+        hidden = _rows(self._trunk(inputs, caches), positions)
         loss, hits = mx.array(0.0), mx.array(0)
         for i in range(0, len(targets), self._rows_per_piece):
             logits, wanted = head(hidden[i : i + self._rows_per_piece]), targets[i : i + self._rows_per_piece]
@@ -97,13 +106,23 @@ class Loss:
             mx.eval(loss, hits)
         return loss, hits
 
-    def _logits(self, inputs: mx.array, positions: mx.array) -> mx.array:
-        logits = self.model(inputs)
-        return logits.reshape(-1, logits.shape[-1])[positions]
+    def logits(self, inputs: mx.array, caches: list[Any] | None = None) -> mx.array:
+        """inputs (B, T) → (B, T, V), by the way that the loss goes."""
+        if self._parts is None:
+            return _with(self.model, caches)(inputs)
+        return self._parts[2](self._trunk(inputs, caches))
 
-    def _hidden(self, inputs: mx.array, positions: mx.array) -> mx.array:
-        hidden = self._parts[0](inputs)
-        return hidden.reshape(-1, hidden.shape[-1])[positions]
+    def _trunk(self, inputs: mx.array, caches: list[Any] | None) -> mx.array:
+        return _with(self._parts[0], caches)(inputs)
+
+
+def _with(module: Callable[..., mx.array], caches: list[Any] | None) -> Callable[..., mx.array]:
+    return module if caches is None else partial(module, cache=caches)
+
+
+def _rows(outputs: mx.array, positions: mx.array) -> mx.array:
+    """outputs (B, T, D), positions (R,) into B·T → (R, D)"""
+    return outputs.reshape(-1, outputs.shape[-1])[positions]
 
 
 def arrays(batch: Batch) -> tuple[mx.array, mx.array, mx.array]:
