@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from mlx_engine.models import record
 from mlx_engine.models.load import LoadedModel, load_model, total_params, trainable_params
 from mlx_engine.models.quantized import unpack_on_use
 from mlx_engine.platform import Platform
@@ -61,7 +62,7 @@ def prepare(command: Train, platform: Platform, *, lazy: bool = False) -> Subjec
     config = _config(Path(command.model_path))
     if command.method == "full":
         return _full(command, config, lazy)
-    if command.lora is None:
+    if (lora := command.lora) is None:
         raise EngineError("invalid_parameters", f"method {command.method} needs LoRA parameters")
     quantized = command.method == "qlora"
     loaded = load_model(
@@ -74,13 +75,14 @@ def prepare(command: Train, platform: Platform, *, lazy: bool = False) -> Subjec
     total = total_params(loaded.model)
     if platform.on_cpu:
         unpack_on_use(loaded.model)
-    adapter = apply_lora(loaded.model, command.lora, command.seed)
+    adapter = apply_lora(loaded.model, lora, command.seed)
     if not lazy:
         mx.eval(loaded.model)  # more than its parameters: DoRA keeps norms of the base
     return Subject(
         loaded,
         weights_name="adapters.safetensors",
-        files={"adapter_config.json": _json(_adapter_config(command, loaded, adapter))},
+        # Besides what mlx-lm reads, what PEFT's users know; describe.py adds how it was trained.
+        files={record.ADAPTER_FILE: _json(adapter | {"lora_alpha": lora.alpha, "use_rslora": lora.use_rslora})},
         total_params=total,
         trainable_params=trainable_params(loaded.model),
         target_modules=sorted({key.rsplit(".", 1)[-1] for key in adapter["lora_parameters"]["keys"]}),
@@ -111,35 +113,11 @@ def _full(command: Train, config: dict[str, Any], lazy: bool) -> Subject:
     )
 
 
-def template_sha256(tokenizer: Any) -> str | None:
-    """Of the chat template, which serving must use too; None for a model without one."""
-    template = getattr(tokenizer, "chat_template", None)
-    return None if template is None else hashlib.sha256(json.dumps(template).encode()).hexdigest()
-
-
 def base_fingerprint(model_path: str) -> str:
     """Tells bases apart without reading gigabytes: hash of config.json and of the weight files' names and sizes."""
     folder = Path(model_path)
     weights = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
     return hashlib.sha256((folder / "config.json").read_bytes() + json.dumps(weights).encode()).hexdigest()
-
-
-def _adapter_config(command: Train, loaded: LoadedModel, adapter: dict[str, Any]) -> dict[str, Any]:
-    """mlx-lm reads fine_tune_type, num_layers and lora_parameters; the rest is for people and for serving."""
-    chat = loaded.tokenizer.has_chat_template
-    return {
-        **adapter,
-        "model": command.model_name,
-        "experiment_name": command.experiment_name,
-        "method": command.method,
-        "lora_alpha": command.lora.alpha,
-        "use_rslora": command.lora.use_rslora,
-        "prompt_format": "chat_template" if chat else command.dataset.format,
-        "chat_template_sha256": template_sha256(loaded.tokenizer),
-        "dataset_sha256": command.dataset.sha256,
-        "max_seq_length": command.dataset.max_seq_length,
-        "seed": command.seed,
-    }
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
+from mlx_engine.models.record import template_sha256
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Checkpoint, EngineError, Train
 from mlx_engine.training import checkpoint
 from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
-from mlx_engine.training.method import Subject, base_fingerprint, prepare, template_sha256
+from mlx_engine.training.method import Subject, base_fingerprint, prepare
 from mlx_engine.training.optimizer import make_optimizer, restore, state_arrays
 from mlx_engine.training.ranks import ALONE, Group
 
@@ -232,7 +233,7 @@ def _decisive(command: Train, subject: Subject) -> dict[str, Any]:
         | {f"dataset.{key}": value for key, value in dataset.items() if key not in _PLACES}
         | {
             "base model": base_fingerprint(command.model_path),
-            "chat template": template_sha256(subject.loaded.tokenizer),
+            "chat template": template_sha256(subject.loaded.tokenizer.chat_template),
         }
     )
 
