@@ -62,7 +62,7 @@ def make_optimizer(command: Train, model: nn.Module) -> Grouped:
 
     Vectors (norms, biases, DoRA's magnitudes) do not decay. Muon has the matrices of the hidden layers, of LoRA all;
     the rest (embeddings, head, vectors) goes by AdamW, as its paper says. LoRA+ (arXiv 2402.12354) is for B alone;
-    PEFT's gives DoRA's magnitudes B's rate too, for which there is no reason in it.
+    PEFT gives B's rate to DoRA's magnitudes too, of which the paper says nothing.
     """
     hidden = _hidden_matrices(model)
     ratio = command.lora.plus_ratio if command.lora else 1.0
