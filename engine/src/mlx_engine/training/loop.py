@@ -6,7 +6,6 @@ import math
 import time
 
 from mlx_engine.data.tokenize import Dataset
-from mlx_engine.platform import memory_mb
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Step, Train
 from mlx_engine.training.compute import Compute
@@ -46,7 +45,7 @@ class Loop:
         self._run = run
         self._plan = plan
         self._data = data
-        self._compute = Compute(command, run.subject, engine.platform)
+        self._compute = Compute(command, run.subject, engine.platform, run.group, run.pin)
         self._evaluation = Evaluation(command, engine, control, run, plan, self._compute, held_out)
         self._samples = Samples(command, engine, control, run, plan)
         self._recovery = Recovery(command, engine, control, run, plan)
@@ -144,7 +143,7 @@ class Loop:
                     trained_tokens_per_second=round(trained / seconds, 2),
                     padding_share=round(1 - (tokens - computed.rows) / computed.positions, 4),
                     processed_samples=progress.processed_samples,
-                    memory_mb=memory_mb(),
+                    memory_mb=run.group.memory_mb(),
                     seconds_remaining=self._remaining(progress.step),
                 )
             )

@@ -44,6 +44,7 @@ class Peer:
     def __init__(self, rank: int, arguments: Sequence[str], environment: dict[str, str], command: bytes) -> None:
         self.rank = rank
         self.silence = 0
+        self.memory_mb = 0.0
         self.ended = threading.Event()
         self._error: dict[str, str] | None = None
         self._fault: str | None = None
@@ -91,8 +92,11 @@ class Peer:
             for line in lines:
                 self.silence = 0
                 frame = json.loads(line)
-                if frame["type"] == "error":
-                    self._error = frame
+                match frame["type"]:
+                    case "alive":
+                        self.memory_mb = frame["memory_mb"]
+                    case "error":
+                        self._error = frame
         self._process.wait()
         self.ended.set()
 
@@ -138,6 +142,13 @@ class Leader(Member):
             raise self._failure() from None
         self._met = time.monotonic()
         return values
+
+    def memory_mb(self) -> float:
+        return round(super().memory_mb() + sum(peer.memory_mb for peer in self.peers), 1)
+
+    def close(self) -> None:
+        for peer in self.peers:
+            peer.end("was not needed any more")
 
     @contextmanager
     def _inside_mlx(self, doing: str) -> Iterator[None]:

@@ -22,7 +22,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_engine.platform import Platform
+from mlx_engine.platform import Platform, memory_mb
 from mlx_engine.process import error_kind
 from mlx_engine.protocol import EngineError
 
@@ -63,6 +63,13 @@ class Group:
     def share(self, costs: Sequence[float]) -> list[int]:
         """Which of a step's parts are this rank's, by their costs: each part is one rank's, on all ranks alike."""
         return list(range(len(costs)))
+
+    def memory_mb(self) -> float:
+        """Of all ranks that this one knows of: rank 0 knows all. See platform.memory_mb."""
+        return memory_mb()
+
+    def close(self) -> None:
+        """Ends the other ranks, which are not needed any more."""
 
 
 ALONE = Group()

@@ -40,9 +40,7 @@ class Training:
     `group`: of a rank that another one started, which computes its share and nothing else.
     """
 
-    def __init__(
-        self, command: Train, engine: Engine, grace: float = GRACE_SECONDS, group: Group | None = None
-    ) -> None:
+    def __init__(self, command: Train, engine: Engine, grace: float = GRACE_SECONDS, group: Group = ALONE) -> None:
         self._command = command
         self._engine = engine
         self._group = group
@@ -58,8 +56,9 @@ class Training:
             self._train()
         except Ended as ended:
             outcome = ended.outcome
-        if self._group is not None and self._group.rank > 0:
+        if self._group.rank > 0:
             return
+        self._group.close()
         if outcome != "suspended":
             self._conclude(outcome)
         self._control.end(outcome)
@@ -70,21 +69,24 @@ class Training:
         command, engine = self._command, self._engine
         if engine.platform.on_cpu:
             mx.set_cache_limit(_CPU_CACHE_BYTES)
-        group = self._group = self._group or (Leader(command, engine) if command.ranks > 1 else ALONE)
+        if command.ranks > 1 and self._group is ALONE:
+            self._group = Leader(command, engine)
+        group = self._group
         engine.stage("loading_model")
         subject = prepare(command, engine.platform)
         run = Run(command, engine, subject, group)
         self._run = run
         data, held_out = self._load_data()
         plan = Plan(command, data)
-        group.same(
-            step=run.progress.step,
-            date=str(run.date),
-            samples=len(data.examples),
-            tokens=data.tokens,
-            weights=global_norm(subject.model.trainable_parameters()).item(),
-        )
-        group.join()
+        if group.size > 1:
+            group.same(
+                step=run.progress.step,
+                date=str(run.date),
+                samples=len(data.examples),
+                tokens=data.tokens,
+                weights=global_norm(subject.model.trainable_parameters()).item(),
+            )
+            group.join()
         if not describe(command, subject, data):
             engine.warn("no_stop_token", "no row ends with an end token, so that answers will go on to max_tokens")
         self._rows = choose(held_out or data)
