@@ -12,7 +12,7 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
         qlora: true,
         dataset_formats: ['alpaca', 'sharegpt'],
         providers: ['openai', 'anthropic', 'together', 'ollama', 'local_mlx'],
-        distributed: false,
+        distributed: true,
       },
       active_jobs: 2,
       timestamp: '2024-01-15T10:30:00Z',

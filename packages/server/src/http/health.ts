@@ -18,7 +18,7 @@ export const health =
         qlora: true,
         dataset_formats: [...DATASET_FORMATS],
         providers: [...PROVIDERS],
-        distributed: false,
+        distributed: true,
       },
       active_jobs: active,
       timestamp: new Date().toISOString(),

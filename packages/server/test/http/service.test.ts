@@ -32,6 +32,7 @@ describe('health', () => {
         qlora: true,
         dataset_formats: ['alpaca', 'sharegpt'],
         providers: ['openai', 'anthropic', 'together', 'ollama', 'local_mlx'],
+        distributed: true,
       },
       active_jobs: 0,
       engine: { state: 'ready', device: 'cpu', gflops: 200 },
