@@ -1,4 +1,4 @@
-/** explain: the end of an engine process in words that a user can act on. Pure. */
+/** The end of an engine process in words that a user can act on. Pure. */
 
 export interface ProcessEnd {
   code: number | null
@@ -7,9 +7,27 @@ export interface ProcessEnd {
   fault: { kind: 'protocol' | 'hung' | 'no_hello' | 'deadline' | 'killed' | 'internal'; detail: string } | null
   /** The last lines of stderr. */
   log: string[]
+  /** Whether the kernel killed processes for want of memory while it ran; null: it doesn't say. */
+  oomKilled: boolean | null
+  /** Of the memory that there is, what it had when it last told: 0 to 1. */
+  memoryShare: number
 }
 
-export function explain({ code, signal, fault, log }: ProcessEnd): string {
+/** An allocation that failed, as C++, Python and Intel's libraries say it before they abort. */
+const FAILED_ALLOCATION = /bad_alloc|MemoryError|out of memory|(can ?not|unable to) allocate/i
+/** From here on a SIGKILL that the kernel did not count may be that of a watchdog such as systemd-oomd. */
+const NEARLY_ALL = 0.8
+
+/** Whether it ended as processes do for want of memory. A mistake costs a retry that computes less at a time. */
+export function ranOutOfMemory({ signal, fault, log, oomKilled, memoryShare }: ProcessEnd): boolean {
+  if (fault) return false
+  if (signal === 'SIGKILL') return oomKilled !== false || memoryShare > NEARLY_ALL
+  // Measured with MLX 0.32.4: on a CPU it segfaults where an allocation fails, and raises nothing.
+  return signal === 'SIGSEGV' || log.some((line) => FAILED_ALLOCATION.test(line))
+}
+
+export function explain(end: ProcessEnd): string {
+  const { code, signal, fault, log } = end
   switch (fault?.kind) {
     case 'protocol':
       return `The engine broke the protocol and was ended: ${fault.detail}`
@@ -28,10 +46,11 @@ export function explain({ code, signal, fault, log }: ProcessEnd): string {
     case null:
       break
     case 'SIGKILL':
-      return 'The engine was killed by SIGKILL: most likely the system ran out of memory. A smaller batch_size or max_seq_length, or QLoRA, takes less'
-    // Measured with MLX 0.32.4: on a CPU it segfaults where an allocation fails, and raises nothing.
+      if (end.oomKilled) return 'The engine was killed by SIGKILL: the system ran out of memory'
+      if (ranOutOfMemory(end)) return 'The engine was killed by SIGKILL: most likely the system ran out of memory'
+      return 'The engine was killed from outside by SIGKILL, though the system had not run out of memory'
     case 'SIGSEGV':
-      return `The engine crashed in native code (SIGSEGV), as MLX on a CPU does when memory runs out. A smaller batch_size or max_seq_length takes less${lastLine(log)}`
+      return 'The engine crashed in native code (SIGSEGV), as MLX on a CPU does when memory runs out'
     case 'SIGBUS':
     case 'SIGILL':
     case 'SIGFPE':

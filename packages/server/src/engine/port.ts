@@ -7,6 +7,8 @@ export interface TrainingExit {
   error: FrameOf<'error'> | null
   /** e.g. "The engine was killed by SIGKILL: most likely the system ran out of memory" */
   reason: string
+  /** It said so itself, or ended as a process does for want of memory. */
+  outOfMemory: boolean
   /** The last lines of stderr. */
   log: string[]
 }

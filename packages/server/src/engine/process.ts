@@ -7,6 +7,7 @@ import type { Config } from '../config.ts'
 import { engineEnvironment } from './environment.ts'
 import type { ProcessEnd } from './exit.ts'
 import { lines, ProtocolError, parseFrame } from './frames.ts'
+import { memoryShare, oomKills } from './memory.ts'
 import { Output } from './output.ts'
 
 export interface Deadlines {
@@ -24,7 +25,7 @@ export interface Deadlines {
 export const DEADLINES: Deadlines = { hello: 60_000, silence: 60_000, end: 10_000, pipes: 2000 }
 
 export interface EngineProcessOptions {
-  module: 'probe' | 'train' | 'serve' | 'gguf'
+  module: 'probe' | 'train' | 'estimate' | 'serve' | 'gguf'
   /** Log file for stdout and stderr; null keeps none. */
   logFile: string | null
   /** In order, one at a time: the pipe is not read on while the promise is pending. A rejection ends the process. */
@@ -43,6 +44,8 @@ export class EngineProcess {
   #watchdog: NodeJS.Timeout | undefined
   #endTimer: NodeJS.Timeout | undefined
   #greeted = false
+  #memoryShare = 0
+  readonly #oomKills = oomKills()
 
   /** ServiceError('unavailable') when Python can't be started. */
   constructor(config: Pick<Config, 'python' | 'engineSource'>, options: EngineProcessOptions) {
@@ -117,7 +120,13 @@ export class EngineProcess {
     await Promise.all(printed)
     clearTimeout(cut)
     this.#child.stdin?.destroy()
-    return { ...end, fault: this.#fault, log: this.#output.lines() }
+    return {
+      ...end,
+      fault: this.#fault,
+      log: this.#output.lines(),
+      oomKilled: this.#oomKills === null ? null : oomKills() !== this.#oomKills,
+      memoryShare: this.#memoryShare,
+    }
   }
 
   async #read(stream: Readable, onFrame: EngineProcessOptions['onFrame']): Promise<void> {
@@ -127,6 +136,7 @@ export class EngineProcess {
         this.#unwatch()
         const frame = parseFrame(line)
         this.#greeted = true
+        if (frame.type === 'alive') this.#memoryShare = memoryShare(frame.memory_mb)
         try {
           await onFrame(frame)
         } catch (error) {

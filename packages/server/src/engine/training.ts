@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { Frame, FrameOf, TrainCommand } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
-import { explain } from './exit.ts'
+import { explain, ranOutOfMemory } from './exit.ts'
 import type { TrainingExit, TrainingProcess } from './port.ts'
 import { type Deadlines, EngineProcess } from './process.ts'
 
@@ -36,7 +36,12 @@ export function startTraining(
     suspend: () => ask('suspend'),
     kill: () => engine.kill(),
     exited: engine.exited.then((end): TrainingExit => {
-      const common = { finished, error, log: end.log }
+      // Of several ranks the one that is left tells of the other's end, and not why.
+      const outOfMemory =
+        error?.kind === 'out_of_memory' ||
+        (error?.kind === 'internal' && end.oomKilled === true) ||
+        (!error && !finished && ranOutOfMemory(end))
+      const common = { finished, error, log: end.log, outOfMemory }
       // Complete is complete: native code may still crash while the process is taken down.
       if (finished && end.fault?.kind !== 'internal')
         return { ...common, kind: 'finished', reason: 'The engine finished' }

@@ -8,6 +8,7 @@
 import type { JobState } from '@mlx-training/contract'
 import type { JobUpdate, NewEvent } from '../store/port.ts'
 import type { Job } from './port.ts'
+import { warned } from './warned.ts'
 
 export type JobCommand = 'stop' | 'pause' | 'resume'
 
@@ -21,8 +22,8 @@ export type Input =
   | { type: 'completed'; reason?: string | null }
   /** The engine ended as asked: to stop, to pause, or because the server goes down (then `reason` says so). */
   | { type: 'yielded'; reason: string }
-  /** Trying again may help. */
-  | { type: 'crashed'; reason: string; log?: string[]; limit?: number }
+  /** Trying again may help; when memory ran out, with less of a step in memory at a time. */
+  | { type: 'crashed'; reason: string; log?: string[]; outOfMemory?: boolean }
   /** Trying again is pointless. */
   | { type: 'refused'; reason: string; log?: string[] }
   /** Somebody must do something first, e.g. free the disk; then resume. */
@@ -36,8 +37,9 @@ export const AT_WORK: readonly JobState[] = ['preparing', 'running', 'stopping']
 
 /** Claims in a row without a new checkpoint, after which a crashing job has failed. */
 export const MAX_FRUITLESS = 5
-/** Of those, when memory ran out: the same job on the same machine would need as much again. */
-export const MAX_FRUITLESS_OUT_OF_MEMORY = 2
+/** The same when memory ran out at the last of them. Each such attempt halves what is computed at a time, so that the
+ *  common sizes have come down to single rows and recomputed layers by then; after that nothing is left to be tried. */
+export const MAX_FRUITLESS_OUT_OF_MEMORY = 8
 
 /** `at`: the time of the move, RFC 3339. An empty change means that what is asked for is so already. */
 export function transition(job: Job, input: Input, at: string): Transition {
@@ -87,26 +89,43 @@ export function transition(job: Job, input: Input, at: string): Transition {
       break
     }
     case 'crashed':
+      return crashed(job, input, move) ?? conflict(job)
     case 'refused':
     case 'blocked':
       if (state === 'stopping')
         return move('stopped', `Stopped, but not as it should: ${input.reason}${kept(job)}`, {}, input.log)
-      if (!working) break
-      if (input.type === 'refused') return move('failed', input.reason, {}, input.log)
-      if (input.type === 'blocked') return move('paused', input.reason, {}, input.log)
-      if (intent === 'pause')
-        return move('paused', `Paused, but not as it should: ${input.reason}${kept(job)}`, {}, input.log)
-      if (job.fruitlessAttempts >= (input.limit ?? MAX_FRUITLESS))
-        return move(
-          'failed',
-          `Given up after ${job.fruitlessAttempts} attempts without a new checkpoint. The last one: ${input.reason}`,
-          {},
-          input.log,
-        )
-      return move('queued', input.reason, {}, input.log)
+      if (working) return move(input.type === 'refused' ? 'failed' : 'paused', input.reason, {}, input.log)
   }
-  return { conflict: `Experiment "${job.name}" is ${state}: ${POSSIBLE[state]}` }
+  return conflict(job)
 }
+
+type Move = (to: JobState, reason: string, change: JobUpdate['change'], log?: string[]) => JobUpdate
+
+function crashed(job: Job, input: Input & { type: 'crashed' }, move: Move): JobUpdate | null {
+  const { reason, log, outOfMemory = false } = input
+  const progress = outOfMemory ? { ...job.progress, memoryLevel: job.progress.memoryLevel + 1 } : job.progress
+  if (job.state === 'stopping')
+    return move('stopped', `Stopped, but not as it should: ${reason}${kept(job)}`, { progress }, log)
+  if (!AT_WORK.includes(job.state)) return null
+  if (job.intent === 'pause')
+    return move('paused', `Paused, but not as it should: ${reason}${kept(job)}`, { progress }, log)
+  if (job.fruitlessAttempts >= (outOfMemory ? MAX_FRUITLESS_OUT_OF_MEMORY : MAX_FRUITLESS)) {
+    const attempts = `${job.fruitlessAttempts} attempts without a new checkpoint`
+    const advice = outOfMemory ? '. A smaller batch_size or max_seq_length, or QLoRA, takes less' : ''
+    return move('failed', `Given up after ${attempts}. The last one: ${reason}${advice}`, { progress }, log)
+  }
+  const next = outOfMemory
+    ? `${reason}. Going on with less in memory at a time (level ${progress.memoryLevel})`
+    : reason
+  const step = job.progress.checkpoints.at(-1)?.step
+  const from = step === undefined ? 'the start' : `step ${step}`
+  const warnings = warned(progress, `Attempt ${job.attempt} ended: ${next}; from ${from}`)
+  return move('queued', next, { progress: { ...progress, warnings } }, log)
+}
+
+const conflict = (job: Job): Transition => ({
+  conflict: `Experiment "${job.name}" is ${job.state}: ${POSSIBLE[job.state]}`,
+})
 
 const UNCHANGED: JobUpdate = { change: {}, events: [] }
 

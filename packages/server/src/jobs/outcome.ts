@@ -1,19 +1,19 @@
 /** How the end of a run, or the error that kept it from starting, moves its job. Pure. */
 import { ServiceError } from '@mlx-training/contract'
 import type { TrainingExit } from '../engine/port.ts'
-import { type Input, MAX_FRUITLESS_OUT_OF_MEMORY } from './machine.ts'
-
-const TAKES_LESS = 'A smaller batch_size or max_seq_length, or QLoRA, takes less'
+import type { Input } from './machine.ts'
 
 /** `asked`: whether the engine had been told to end, and `why` in case that was not its user's wish. */
-export function ofExit({ kind, finished, error, reason, log }: TrainingExit, asked: boolean, why: string): Input {
+export function ofExit(
+  { kind, finished, error, reason, log, outOfMemory }: TrainingExit,
+  asked: boolean,
+  why: string,
+): Input {
   if (kind === 'finished' && finished?.outcome === 'completed') return { type: 'completed', reason: finished.reason }
   if (kind === 'finished')
     return asked ? { type: 'yielded', reason: why } : { type: 'crashed', reason: 'The engine stopped unasked', log }
-  if (kind !== 'error') return { type: 'crashed', reason, log }
+  if (kind !== 'error' || outOfMemory) return { type: 'crashed', reason, log, outOfMemory }
   switch (error?.kind) {
-    case 'out_of_memory':
-      return { type: 'crashed', reason: `${reason}. ${TAKES_LESS}`, log, limit: MAX_FRUITLESS_OUT_OF_MEMORY }
     case 'disk_full':
       return { type: 'blocked', reason: `${reason}. Free some space, then resume`, log }
     case 'internal':

@@ -4,8 +4,7 @@ import { fineTunedName } from '../models/names.ts'
 import type { JobUpdate, NewEvent } from '../store/port.ts'
 import { AT_WORK, transition } from './machine.ts'
 import type { Job, JobProgress } from './port.ts'
-
-const MAX_WARNINGS = 100
+import { warned } from './warned.ts'
 
 /** null: the frame tells nothing that is kept (hello, alive, the end of the process), or the job isn't at work.
  *  `isThere`: whether a path exists; the engine removes older checkpoints by itself. */
@@ -51,17 +50,21 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
       return { ...update, change: { ...update.change, fruitlessAttempts: 0 } }
     }
     case 'rollback':
-      return kept(job, { ...rewound(job.progress, frame.step), warnings: told(job, frame.message) }, event(frame))
+      return kept(
+        job,
+        { ...rewound(job.progress, frame.step), warnings: warned(job.progress, frame.message) },
+        event(frame),
+      )
     case 'memory':
-      return kept(job, { memoryLevel: frame.level, warnings: told(job, frame.message) }, event(frame))
+      return kept(job, { memoryLevel: frame.level, warnings: warned(job.progress, frame.message) }, event(frame))
     case 'verified': {
       const { type: _, ...verified } = frame
-      return kept(job, { verified, ...(!frame.ok && { warnings: told(job, frame.message) }) }, event(frame))
+      return kept(job, { verified, ...(!frame.ok && { warnings: warned(job.progress, frame.message) }) }, event(frame))
     }
     case 'sample':
       return kept(job, {}, event(frame))
     case 'warning':
-      return kept(job, { warnings: told(job, frame.message) }, event(frame))
+      return kept(job, { warnings: warned(job.progress, frame.message) }, event(frame))
     default:
       return null
   }
@@ -81,10 +84,6 @@ function rewound({ step, checkpoints, evaluation, best }: JobProgress, to: numbe
     best: best && best.step <= to ? best : null,
     verified: null,
   }
-}
-
-function told({ progress }: Job, message: string): string[] {
-  return [...new Set([...progress.warnings, message])].slice(-MAX_WARNINGS)
 }
 
 function event(

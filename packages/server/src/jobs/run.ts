@@ -27,8 +27,8 @@ const STAGE_MILLISECONDS = 250
 const RETRY_MILLISECONDS = 2000
 
 export class Run {
-  /** Resolves when the job's state has been written; never rejects. */
-  readonly done: Promise<void>
+  /** Resolves to the job once its state has been written, or to null when that could not be; never rejects. */
+  readonly done: Promise<Job | null>
   readonly #job: Job
   readonly #deps: RunDependencies
   readonly #download = new AbortController()
@@ -64,8 +64,8 @@ export class Run {
     this.#process?.kill()
   }
 
-  async #course(): Promise<void> {
-    await this.#settle(await this.#work())
+  async #course(): Promise<Job | null> {
+    return await this.#settle(await this.#work())
   }
 
   async #work(): Promise<Input> {
@@ -149,7 +149,7 @@ export class Run {
     }
   }
 
-  async #settle(input: Input): Promise<void> {
+  async #settle(input: Input): Promise<Job | null> {
     const { log } = this.#deps
     for (;;) {
       try {
@@ -158,11 +158,11 @@ export class Run {
           return 'conflict' in result ? null : result
         })
         log.info({ job: this.#job.id, state: job?.state, reason: job?.reason }, `job ${this.#job.name} ${job?.state}`)
-        return
+        return job
       } catch (error) {
         log.error({ err: error, job: this.#job.id }, 'the end of a run was not written')
         // What can't be written now is put right at the next start, which finds the job at work without a process.
-        if (this.#closing.signal.aborted) return
+        if (this.#closing.signal.aborted) return null
         await sleep(RETRY_MILLISECONDS, undefined, { signal: this.#closing.signal }).catch(() => {})
       }
     }

@@ -7,6 +7,7 @@ import { Run, type RunDependencies } from './run.ts'
 
 /** From a killed process to its job's last state. */
 const LAST_WRITE_MILLISECONDS = 2000
+const MAX_DOUBLINGS = 4
 
 export interface RunnerDependencies extends RunDependencies {
   engine: Pick<Engine, 'train' | 'health' | 'ready'>
@@ -15,6 +16,8 @@ export interface RunnerDependencies extends RunDependencies {
   poll?: number
   /** Milliseconds that jobs get to save a checkpoint at the end. */
   grace?: number
+  /** Milliseconds before a job that crashed without a new checkpoint is taken again; twice as long each time. */
+  backoff?: number
 }
 
 export interface Runner {
@@ -25,8 +28,10 @@ export interface Runner {
 }
 
 export function createRunner(dependencies: RunnerDependencies): Runner {
-  const { store, engine, notifier, log, maxConcurrentJobs, poll = 5000, grace = 20_000 } = dependencies
+  const { store, engine, notifier, log, maxConcurrentJobs, poll = 5000, grace = 20_000, backoff = 1000 } = dependencies
   const runs = new Map<string, Run>()
+  /** Crashed jobs that are left alone for a while, by id. */
+  const resting = new Map<string, NodeJS.Timeout>()
   let closed = false
   let timer: NodeJS.Timeout | undefined
   let unsubscribe = () => {}
@@ -50,17 +55,28 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
 
   async function fill(): Promise<void> {
     while (!closed && runs.size < maxConcurrentJobs && engine.health().state === 'ready') {
-      const job = await store.claim((queued) => move(queued, { type: 'claim' }))
+      const job = await store.claim((queued) => move(queued, { type: 'claim' }), [...resting.keys()])
       if (!job) return
       notifier.publish('events', job.id)
       log.info({ job: job.id, attempt: job.attempt }, `job ${job.name} preparing`)
       const run = new Run(job, dependencies)
       runs.set(job.id, run)
-      void run.done.then(() => {
+      void run.done.then((ended) => {
         runs.delete(job.id)
+        if (ended?.state === 'queued' && ended.fruitlessAttempts > 0) rest(ended)
         nudge()
       })
     }
+  }
+
+  /** What made it crash, such as another program that fills the memory, may be over soon. */
+  function rest({ id, fruitlessAttempts }: Job): void {
+    if (closed) return
+    const wake = () => {
+      resting.delete(id)
+      nudge()
+    }
+    resting.set(id, setTimeout(wake, backoff * 2 ** Math.min(fruitlessAttempts - 1, MAX_DOUBLINGS)))
   }
 
   return {
@@ -83,6 +99,7 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
     async close() {
       closed = true
       clearInterval(timer)
+      for (const waiting of resting.values()) clearTimeout(waiting)
       unsubscribe()
       await looking
       const open = [...runs.values()]

@@ -32,9 +32,9 @@ export interface Store {
   /** Reads the job, lets `decide` say what changes, writes that and its events: one transaction. `attempt` is the fence:
    *  when the job has moved on to another attempt nothing is written and null is returned. null from decide: no change. */
   update(id: string, attempt: number | null, decide: (job: Job) => JobUpdate | null): Promise<Job | null>
-  /** Takes the first queued job (priority, then age) and writes what `decide` says of it: one transaction.
-   *  null: none is queued. */
-  claim(decide: (job: Job) => JobUpdate): Promise<Job | null>
+  /** Takes the first queued job (priority, then age) but those `except`, and writes what `decide` says of it: one
+   *  transaction. null: none is queued. */
+  claim(decide: (job: Job) => JobUpdate, except?: readonly string[]): Promise<Job | null>
   eventsAfter(jobId: string, after: number, limit: number): Promise<JobEvent[]>
   key(id: string): Promise<ApiKey | null>
   keys(): Promise<ApiKey[]>

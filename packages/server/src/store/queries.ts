@@ -129,12 +129,13 @@ export function createStore({ db, classify }: Driver): Store {
       })
     },
 
-    async claim(decide) {
+    async claim(decide, except = []) {
       return transact(async (trx) => {
         const row = await trx
           .selectFrom('jobs')
           .selectAll()
           .where('state', '=', 'queued')
+          .$if(except.length > 0, (query) => query.where('id', 'not in', except))
           .orderBy('priority', 'desc')
           .orderBy('seq')
           .limit(1)

@@ -150,7 +150,7 @@ describe('generation', () => {
     ])
     for (const error of both) {
       expect(error).toMatchObject({ code: 'unavailable', retryAfter: 1 })
-      expect(error.message).toContain('most likely the system ran out of memory')
+      expect(error.message).toContain('SIGKILL')
     }
     const next = await engine.generate(request('b'), {})
     expect(pidOf(next)).not.toBe(pidOf(first))

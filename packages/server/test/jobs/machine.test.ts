@@ -2,7 +2,14 @@ import { readFileSync } from 'node:fs'
 import { FRAMES, type Frame, JOB_STATES, type JobState } from '@mlx-training/contract'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { AT_WORK, ENDED, type Input, MAX_FRUITLESS, transition } from '../../src/jobs/machine.ts'
+import {
+  AT_WORK,
+  ENDED,
+  type Input,
+  MAX_FRUITLESS,
+  MAX_FRUITLESS_OUT_OF_MEMORY,
+  transition,
+} from '../../src/jobs/machine.ts'
 import type { Intent, Job } from '../../src/jobs/port.ts'
 import { project } from '../../src/jobs/project.ts'
 import type { JobUpdate } from '../../src/store/port.ts'
@@ -18,7 +25,7 @@ const INPUTS: Input[] = [
   { type: 'completed' },
   { type: 'yielded', reason: 'The server was shut down' },
   { type: 'crashed', reason: 'boom', log: ['Traceback', 'boom'] },
-  { type: 'crashed', reason: 'no memory', limit: 2 },
+  { type: 'crashed', reason: 'no memory', outOfMemory: true },
   { type: 'refused', reason: 'bad model', log: ['bad'] },
   { type: 'blocked', reason: 'disk full' },
 ]
@@ -56,7 +63,7 @@ describe('the job machine', () => {
     const made = new Set<string>()
     for (const state of JOB_STATES)
       for (const intent of INTENTS[state])
-        for (const fruitlessAttempts of [1, MAX_FRUITLESS])
+        for (const fruitlessAttempts of [1, MAX_FRUITLESS, MAX_FRUITLESS_OUT_OF_MEMORY])
           for (const input of INPUTS) {
             const result = transition(jobIn(state, { intent, fruitlessAttempts }), input, AT)
             if (!('conflict' in result) && Object.keys(result.change).length > 0)
@@ -101,9 +108,8 @@ describe('the job machine', () => {
       expect(transition(job, { type }, AT)).toEqual({ change: {}, events: [] })
   })
 
-  it('gives up after five fruitless attempts, two when memory ran out, and never while checkpoints come', () => {
-    const crash = (job: Job, limit?: number) =>
-      move(move(job, { type: 'claim' }), { type: 'crashed', reason: 'boom', limit })
+  it('gives up after five fruitless attempts, and never while checkpoints come', () => {
+    const crash = (job: Job) => move(move(job, { type: 'claim' }), { type: 'crashed', reason: 'boom' })
     let job = queuedJob()
     for (let attempt = 1; attempt < MAX_FRUITLESS; attempt++) {
       job = crash(job)
@@ -113,8 +119,6 @@ describe('the job machine', () => {
     expect(job).toMatchObject({ state: 'failed', attempt: 5, completedAt: AT })
     expect(job.reason).toBe('Given up after 5 attempts without a new checkpoint. The last one: boom')
     expect(crash(move(job, { type: 'resume' })).state).toBe('queued')
-
-    expect(crash(crash(queuedJob(), 2), 2).state).toBe('failed')
 
     let lively = queuedJob()
     for (let attempt = 0; attempt < 20; attempt++) {
@@ -131,6 +135,51 @@ describe('the job machine', () => {
       lively = move(lively, { type: 'crashed', reason: 'boom' })
     }
     expect(lively).toMatchObject({ state: 'queued', attempt: 20, fruitlessAttempts: 0 })
+  })
+
+  it('computes less at a time with every attempt that runs out of memory, until nothing is left to try', () => {
+    let job = queuedJob()
+    for (let attempt = 1; attempt <= MAX_FRUITLESS_OUT_OF_MEMORY; attempt++) {
+      expect(job).toMatchObject({ state: 'queued', progress: { memoryLevel: attempt - 1 } })
+      job = move(move(job, { type: 'claim' }), { type: 'crashed', reason: 'The engine was killed', outOfMemory: true })
+    }
+    expect(job.state).toBe('failed')
+    expect(job.reason).toBe(
+      `Given up after ${MAX_FRUITLESS_OUT_OF_MEMORY} attempts without a new checkpoint. The last one: The engine was ` +
+        'killed. A smaller batch_size or max_seq_length, or QLoRA, takes less',
+    )
+    // Nothing of that is forgotten when the user resumes it, nor when it was on its way to a pause or a stop.
+    expect(move(job, { type: 'resume' }).progress.memoryLevel).toBe(MAX_FRUITLESS_OUT_OF_MEMORY)
+    for (const [state, intent] of [
+      ['running', 'pause'],
+      ['stopping', 'stop'],
+    ] as const) {
+      const ended = move(jobIn(state, { intent }), { type: 'crashed', reason: 'boom', outOfMemory: true })
+      expect(ended.progress.memoryLevel).toBe(1)
+    }
+  })
+
+  it('keeps in the warnings why each attempt ended, and from where the next one goes on', () => {
+    const crash = (job: Job, outOfMemory: boolean) =>
+      move(move(job, { type: 'claim' }), { type: 'crashed', reason: 'The engine was killed', outOfMemory })
+    let job = crash(queuedJob(), false)
+    job = move(move(job, { type: 'claim' }), { type: 'prepared' })
+    const checkpoint = {
+      type: 'checkpoint',
+      step: 120,
+      path: '/c',
+      loss: 1,
+      validation_loss: null,
+      best: false,
+    } as const
+    job = apply(job, project(job, checkpoint, AT, () => true) as JobUpdate)
+    job = crash({ ...job, state: 'queued' }, true)
+    expect(job.reason).toBe('The engine was killed. Going on with less in memory at a time (level 1)')
+    expect(job.progress.warnings).toEqual([
+      'Attempt 1 ended: The engine was killed; from the start',
+      'Attempt 3 ended: The engine was killed. Going on with less in memory at a time (level 1); from step 120',
+    ])
+    expect(move(job, { type: 'claim' }).reason).toBeNull()
   })
 
   it('tells a failure with its log before the state, and the end last', () => {
@@ -256,7 +305,7 @@ describe('any sequence of commands, frames, crashes and restarts', () => {
     expect(lastEvent === 'end').toBe(ENDED.includes(job.state))
     expect(job.attempt).toBeGreaterThanOrEqual(before.attempt)
     if (job.attempt > 0) expect(job.startedAt).toBe(AT)
-    expect(job.fruitlessAttempts).toBeLessThanOrEqual(MAX_FRUITLESS)
+    expect(job.fruitlessAttempts).toBeLessThanOrEqual(MAX_FRUITLESS_OUT_OF_MEMORY)
     expect(job.fruitlessAttempts).toBeGreaterThanOrEqual(0)
     if (['stopped', 'paused', 'failed'].includes(job.state)) expect(job.reason).toBeTruthy()
     const steps = job.progress.checkpoints.map((checkpoint) => checkpoint.step)

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { JobEvent } from '@mlx-training/contract'
 import { afterEach, describe, expect, it } from 'vitest'
+import { MAX_FRUITLESS_OUT_OF_MEMORY } from '../../src/jobs/machine.ts'
 import type { Job } from '../../src/jobs/port.ts'
 import { isAlive, until } from '../engine/fake.ts'
 import { type House, openHouse } from './house.ts'
@@ -17,7 +18,7 @@ afterEach(async () => {
 })
 
 const open = async (train: string, options?: Parameters<typeof openHouse>[1]) => {
-  house = await openHouse({ train }, options)
+  house = await openHouse({ train }, { backoff: 1, ...options })
   await house.runner.start()
 }
 const states = (history: JobEvent[]) => history.flatMap(({ type, data }) => (type === 'state' ? [data.state] : []))
@@ -121,7 +122,44 @@ finished()`)
     )
     expect(
       history.find(({ type, data }) => type === 'state' && data.state === 'queued' && data.reason)?.data.reason,
-    ).toMatch(/SIGKILL: most likely the system ran out of memory/)
+    ).toMatch(/SIGKILL/)
+    expect(job.progress.warnings.filter((text) => text.startsWith('Attempt'))).toEqual([
+      expect.stringMatching(/^Attempt 1 ended: The engine was killed .*; from step 1$/),
+      expect.stringMatching(/^Attempt 2 ended: The engine was killed .*; from step 2$/),
+    ])
+  })
+
+  it('that runs out of memory goes on with less in memory at a time', async () => {
+    await open(`${BEGIN}
+warning(f"level {given['memory_level']}")
+prepared()
+if attempt == 1: os.kill(os.getpid(), signal.SIGSEGV)
+if attempt == 2: error("out_of_memory", "Not enough memory"); sys.exit(1)
+if attempt == 3: print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr); os.abort()
+if attempt == 4: raise SystemError("something else")
+finished()`)
+    await house.submit()
+    const job = await house.reaches('a', 'completed')
+    const levels = messages(await house.history(job)).filter((text) => String(text).startsWith('level'))
+    expect(levels).toEqual(['level 0', 'level 1', 'level 2', 'level 3', 'level 3'])
+    expect(job.progress.memoryLevel).toBe(3)
+  })
+
+  it('that crashes waits a little, and lets others go first', async () => {
+    await open(`${BEGIN}
+prepared()
+if given["experiment_name"] == "a" and attempt == 1: sys.exit(1)
+finished()`)
+    await house.runner.close()
+    const a = await house.submit('a')
+    const b = await house.submit('b')
+    older = house
+    house = await openHouse(older.fake, { backoff: 500 })
+    await house.runner.start()
+    const [first, second] = [await house.reaches('a', 'completed'), await house.reaches('b', 'completed')]
+    expect(first.attempt).toBe(2)
+    expect(a.id).not.toBe(b.id)
+    expect(String(second.completedAt) <= String(first.completedAt)).toBe(true)
   })
 
   it.each([
@@ -129,7 +167,7 @@ finished()`)
     [
       'runs out of memory',
       'error("out_of_memory", "Not enough memory"); sys.exit(1)',
-      2,
+      MAX_FRUITLESS_OUT_OF_MEMORY,
       /Not enough memory.*batch_size/,
     ],
     ['has a bad data set', 'error("invalid_dataset", "row 3"); sys.exit(1)', 1, /^row 3$/],

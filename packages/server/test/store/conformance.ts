@@ -62,6 +62,15 @@ export function storeConformance(driver: string, open: () => Promise<Store>): vo
       expect(await store.jobs([])).toEqual([])
     })
 
+    it('passes over jobs that are to be left alone', async () => {
+      const [a, b] = [await store.insertJob(newJob('a'), []), await store.insertJob(newJob('b'), [])]
+      const take = (...except: string[]) =>
+        store.claim((job) => ({ change: { state: 'preparing', attempt: job.attempt + 1 }, events: [] }), except)
+      expect(await take(a.id, b.id)).toBeNull()
+      expect((await take(a.id))?.name).toBe('b')
+      expect((await take(b.id))?.name).toBe('a')
+    })
+
     it('refuses a name that is taken, and says what may be done', async () => {
       const { id } = await store.insertJob(newJob('a'), [])
       expect(await conflict(store.insertJob(newJob('a', '/elsewhere'), []))).toContain('"a" is queued: stop it first')
