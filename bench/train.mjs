@@ -1,5 +1,6 @@
 // npm run bench:train: our trainer and its peers in turn, on the same rows, the same model and the same LoRA.
-//   npm run bench:train -- [--data ALPACA.json] [--steps N] [--rounds N] [--peers a,b] [--json PATH] [--growth]
+//   npm run bench:train -- [--data ALPACA.json] [--steps N] [--rounds N] [--peers a,b] [--json PATH]
+//   npm run bench:train -- --growth [--series a,b]
 // bench/README.md says what is measured and how.
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -36,6 +37,7 @@ const options = (() => {
         peers: { type: 'string' },
         json: { type: 'string' },
         growth: { type: 'boolean', default: false },
+        series: { type: 'string' },
       },
     }).values
   } catch (error) {
@@ -72,7 +74,7 @@ async function main() {
     data: { file: data.startsWith(ROOT) ? relative(ROOT, data) : data.split('/').at(-1), sha256: sha256(data) },
   }
   const found = options.growth
-    ? await grow({ conversations, settings: SETTINGS, work })
+    ? await grow({ conversations, settings: SETTINGS, work, only: options.series?.split(',') ?? [] })
     : await compare({
         names: peers,
         rows: choose(conversations, steps * SETTINGS.batchSize, HELD_OUT_ROWS),

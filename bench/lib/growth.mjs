@@ -12,10 +12,43 @@ import { conversation, writeSnapshot } from './rows.mjs'
 const CHARACTERS_PER_TOKEN = 8 // more than any text of the data has, so that every row is cut to the length asked for
 const STEPS = 4
 
-export async function grow({ conversations, settings, work }) {
-  const series = [
+/** `only`: names of series, all if empty. */
+export async function grow({ conversations, settings, work, only }) {
+  const series = seriesOf(conversations, settings)
+  const unknown = only.filter((name) => !series.some(({ parameter }) => parameter === name))
+  if (unknown.length)
+    throw new Stop(
+      `--series: there is no ${unknown.join(', ')}; there are ${series.map((s) => s.parameter).join(', ')}`,
+    )
+  const found = []
+  for (const { parameter, values, again, command } of series) {
+    if (only.length && !only.includes(parameter)) continue
+    const points = []
+    for (const value of values) {
+      const folder = join(work, `${parameter}-${value}`)
+      const { rows, ...rest } = command(value)
+      const snapshot = writeSnapshot(join(folder, 'rows.jsonl'), rows)
+      const task = { model: MODEL, cache: join(folder, 'cache'), ...rest, rows: snapshot }
+      const first = await point(task, join(folder, 'first'))
+      // The second time finds the rows tokenised.
+      const second = again ? await point(task, join(folder, 'second')) : null
+      rmSync(folder, { recursive: true, force: true })
+      points.push({ value, ...first, ...(second && { startup_again_seconds: second.startup_seconds }) })
+      process.stdout.write('.')
+    }
+    process.stdout.write('\r')
+    console.log(`${table(parameter, points)}\n`)
+    found.push({ parameter, points })
+  }
+  return { growth: found }
+}
+
+/** What a series varies, and the Train command's fields for each value. */
+function seriesOf(conversations, settings) {
+  const some = repeated(conversations, 4 * STEPS * settings.batchSize)
+  return [
     {
-      parameter: 'sequence length',
+      parameter: 'length',
       values: [128, 256, 512, 1024, 2048],
       // One row a step, so that a step has as many tokens as the row.
       command: (length) => ({
@@ -37,42 +70,15 @@ export async function grow({ conversations, settings, work }) {
       again: true,
       command: (count) => ({ settings, rows: repeated(conversations, count), max_steps: STEPS }),
     },
-    {
-      parameter: 'ranks',
-      values: [1, 2],
-      command: (ranks) => ({ settings, rows: repeated(conversations, 4 * STEPS * settings.batchSize), ranks }),
-    },
+    { parameter: 'cores', values: [1, 2], command: (cores) => ({ settings, rows: some, cores }) },
+    { parameter: 'ranks', values: [1, 2], command: (ranks) => ({ settings, rows: some, ranks }) },
   ]
-  const found = []
-  for (const { parameter, values, again, command } of series) {
-    const points = []
-    for (const value of values) {
-      const folder = join(work, `${parameter.replace(' ', '-')}-${value}`)
-      const { rows, ...rest } = command(value)
-      const task = {
-        model: MODEL,
-        cache: join(folder, 'cache'),
-        ...rest,
-        rows: writeSnapshot(join(folder, 'rows.jsonl'), rows),
-      }
-      const first = await point(task, join(folder, 'first'))
-      // The second time finds the rows tokenised.
-      const second = again ? await point(task, join(folder, 'second')) : null
-      rmSync(folder, { recursive: true, force: true })
-      points.push({ value, ...first, ...(second && { startup_again_seconds: second.startup_seconds }) })
-      process.stdout.write('.')
-    }
-    process.stdout.write('\r')
-    console.log(`${table(parameter, points)}\n`)
-    found.push({ parameter, points })
-  }
-  return { growth: found }
 }
 
-async function point(task, output) {
+async function point({ cores, ...task }, output) {
   const load = loadAverage()
   const log = `${output}.log`
-  const { events, peakMemoryMb, samples } = await runOurs(trainCommand({ ...task, output }), log)
+  const { events, peakMemoryMb, samples } = await runOurs(trainCommand({ ...task, output }), log, cores)
   const ready = events.find(({ event }) => event === 'ready')
   const steps = events.filter(({ event }) => event === 'step')
   const ended = events.at(-1)

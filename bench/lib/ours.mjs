@@ -64,8 +64,11 @@ export function trainCommand({ model, rows, output, cache, settings, dataset = {
   }
 }
 
-export const runOurs = (command, log) =>
-  measure(PYTHON, ['-m', 'mlx_engine.train'], {
+/** `cores`: to be kept to so many. */
+export function runOurs(command, log, cores) {
+  const bound = cores ? ['taskset', '--cpu-list', `0-${cores - 1}`] : []
+  const [program, ...args] = [...bound, PYTHON, '-m', 'mlx_engine.train']
+  return measure(program, args, {
     env: {
       ...process.env,
       PYTHONPATH: ENGINE_SOURCE,
@@ -78,6 +81,7 @@ export const runOurs = (command, log) =>
     parse: event,
     log,
   })
+}
 
 /** A frame as one of the events that all peers have in common, with what else is worth keeping. */
 function event(line) {
