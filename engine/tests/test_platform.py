@@ -55,8 +55,8 @@ def test_preload_looks_once():
 
 
 def test_half_precision_only_off_the_cpu():
-    cpu = platform.Platform("cpu", "", mx.float32, None, "", "")
-    gpu = platform.Platform("metal: M3", "", mx.bfloat16, None, "", "")
+    cpu = platform.Platform("cpu", "", mx.float32, None, None, "", "")
+    gpu = platform.Platform("metal: M3", "", mx.bfloat16, None, None, "", "")
     for config in ({"torch_dtype": "float16"}, {"text_config": {"dtype": "float16"}}):
         assert cpu.dtype_for(config) == mx.float32
         assert gpu.dtype_for(config) == mx.float16

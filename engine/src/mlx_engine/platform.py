@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_engine import blas
+from mlx_engine import blas, kernels
 
 # Free buffers that MLX keeps for reuse: unbounded by default on a CPU, and not in any memory figure.
 _CACHE_SHARE_OF_MEMORY = 1 / 8
@@ -25,6 +25,7 @@ class Platform:
     backend: str  # with the reason: "MKL 2026.2 (preloaded, 226 GFLOP/s)", "reference BLAS: mkl is not installed"
     dtype: mx.Dtype  # of weights and activations, unless the model asks for another
     gflops: float | None  # measured; None: nobody asked
+    kernels: str | None  # which fused ones a CPU computes with, or why none; None: nobody asked
     mlx_version: str
     mlx_lm_version: str
 
@@ -57,7 +58,8 @@ def setup(*, measure: bool = False) -> Platform:
     if gflops is not None:
         figure = f"{gflops:.0f} GFLOP/s"
         backend = backend[:-1] + f", {figure})" if backend.endswith(")") else f"{backend} ({figure})"
-    return Platform(device, backend, dtype, gflops, version("mlx"), version("mlx-lm"))
+    fused = kernels.load().line if measure and on_cpu else None
+    return Platform(device, backend, dtype, gflops, fused, version("mlx"), version("mlx-lm"))
 
 
 def _gpu() -> tuple[str, str]:

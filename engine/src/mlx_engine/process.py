@@ -107,6 +107,7 @@ def _hello(found: platform.Platform) -> Hello:
         backend=found.backend,
         dtype=found.dtype_name,
         gflops=found.gflops,
+        kernels=found.kernels,
         mlx_version=found.mlx_version,
         mlx_lm_version=found.mlx_lm_version,
     )

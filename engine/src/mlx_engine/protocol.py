@@ -52,6 +52,7 @@ class Hello(_Tagged, tag="hello", kw_only=True):
     backend: str
     dtype: str
     gflops: float | None
+    kernels: str | None
     mlx_version: str
     mlx_lm_version: str
 

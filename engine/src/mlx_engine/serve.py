@@ -9,12 +9,14 @@ from __future__ import annotations
 import traceback
 from collections import deque
 
+from mlx_engine import kernels
 from mlx_engine.process import Engine, error_frame, run
 from mlx_engine.protocol import Cancel, Command, Done, EngineError, Generate, Loaded, Token
 
 
 def main(engine: Engine) -> None:
-    Server(engine).serve()
+    with kernels.patched(kernels.load()):
+        Server(engine).serve()
 
 
 class Server:

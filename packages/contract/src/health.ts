@@ -20,6 +20,9 @@ export const EngineHealth = Type.Object({
       description: 'Measured at start: 1024³ matrix product in dtype',
     }),
   ),
+  kernels: Nullable(
+    Type.String({ description: 'Which fused kernels a CPU computes with, or why none; null on a GPU' }),
+  ),
   mlx_version: Nullable(Type.String()),
   mlx_lm_version: Nullable(Type.String()),
 })

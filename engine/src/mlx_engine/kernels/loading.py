@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -45,6 +47,20 @@ def load() -> Kernels:
     if why := location.unsupported():
         return _none(why)
     return load_from(location.build_folder())
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Each kernel called meanwhile uses so many threads, whichever thread calls it."""
+    ops = load().ops
+    if ops is None:
+        yield
+        return
+    before, ops.threads = ops.threads, count
+    try:
+        yield
+    finally:
+        ops.threads = before
 
 
 def load_from(folder: Path) -> Kernels:

@@ -17,6 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from mlx_engine import kernels
 from mlx_engine.data.batches import Batch
 
 # Above this many bytes of float32 logits the positions are done in pieces, whose logits are computed again for the
@@ -57,6 +58,7 @@ class Loss:
         vocabulary = model(mx.array([[0]])).shape[-1]
         self._rows_per_piece = max(1, logits_bytes // (4 * vocabulary))
         self._parts = next((parts for parts in _candidates(model) if _same_logits(model, parts, vocabulary)), None)
+        self._fused = self._parts is not None and _can_be_fused(self._parts[1])
 
     @property
     def responses_only(self) -> bool:
@@ -78,6 +80,8 @@ class Loss:
             return cross_entropy_sum(_rows(self.logits(inputs, caches), positions), targets)
         _, owner, head = self._parts
         hidden = _rows(self._trunk(inputs, caches), positions)
+        if self._fused:
+            return _fused(hidden, owner, targets, gradient=True)[0].sum()
 
         def loss(hidden: mx.array, targets: mx.array) -> mx.array:
             return cross_entropy_sum(head(hidden), targets)
@@ -96,8 +100,11 @@ class Loss:
         if self._parts is None:
             logits = _rows(self.logits(inputs, caches), positions)
             return cross_entropy_sum(logits, targets), (logits.argmax(axis=-1) == targets).sum()
-        head = self._parts[2]
+        _, owner, head = self._parts
         hidden = _rows(self._trunk(inputs, caches), positions)
+        if self._fused:
+            losses, correct = _fused(hidden, owner, targets, gradient=False)
+            return losses.sum(), correct.sum()
         loss, hits = mx.array(0.0), mx.array(0)
         for i in range(0, len(targets), self._rows_per_piece):
             logits, wanted = head(hidden[i : i + self._rows_per_piece]), targets[i : i + self._rows_per_piece]
@@ -114,6 +121,22 @@ class Loss:
 
     def _trunk(self, inputs: mx.array, caches: list[Any] | None) -> mx.array:
         return _with(self._parts[0], caches)(inputs)
+
+
+def _can_be_fused(head: nn.Module) -> bool:
+    """Plain float32 weights that are not trained: the kernel has a gradient for what meets them alone."""
+    return (
+        "linear_cross_entropy" in kernels.load()
+        and type(head) in (nn.Linear, nn.Embedding)
+        and head.weight.dtype == mx.float32
+        and not head.trainable_parameters()
+        and "bias" not in head
+    )
+
+
+def _fused(hidden: mx.array, head: nn.Module, targets: mx.array, *, gradient: bool) -> tuple[mx.array, mx.array]:
+    """(R,) losses, and whether the target has the highest logit."""
+    return kernels.load().ops.linear_cross_entropy(hidden, head.weight, targets, gradient=gradient)
 
 
 def _with(module: Callable[..., mx.array], caches: list[Any] | None) -> Callable[..., mx.array]:

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
+from mlx_engine import kernels
 from mlx_engine.models.record import template_sha256
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Checkpoint, EngineError, Train
@@ -239,4 +240,5 @@ def _decisive(command: Train, subject: Subject) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("mlx", "mlx-lm", "numpy", "transformers", "tokenizers")}
+    libraries = {name: version(name) for name in ("mlx", "mlx-lm", "numpy", "transformers", "tokenizers")}
+    return libraries | {"kernels": kernels.load().line}

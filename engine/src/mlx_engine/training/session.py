@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from mlx_engine import kernels
 from mlx_engine.data.load import load_data, told
 from mlx_engine.data.tokenize import Dataset, Example
 from mlx_engine.models.record import ServingVerified
@@ -52,16 +53,17 @@ class Training:
 
     def run(self) -> None:
         outcome: Outcome = "completed"
-        try:
-            self._train()
-        except Ended as ended:
-            outcome = ended.outcome
-        if self._group.rank > 0:
-            return
-        self._group.close()
-        if outcome != "suspended":
-            self._conclude(outcome)
-        self._control.end(outcome)
+        with kernels.patched(kernels.load()):
+            try:
+                self._train()
+            except Ended as ended:
+                outcome = ended.outcome
+            if self._group.rank > 0:
+                return
+            self._group.close()
+            if outcome != "suspended":
+                self._conclude(outcome)
+            self._control.end(outcome)
 
     def _train(self) -> None:
         """The model and the checkpoint to continue from come before the data, so that a stop while a large data set

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // An engine process for tests of the HTTP service: speaks the real protocol, computes nothing. Its generations echo the
-// last user turn; "wait" as the prompt holds the answer back until it is cancelled, whose arrival is told on stderr.
+// last user turn; "wait" as the prompt holds the answer back until it is cancelled, whose arrival is told on stderr. Its
+// estimates are of 7000 s for 90,000 tokens an epoch; seed 1234567 holds them back, which is told on stderr.
 import { createWriteStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 
@@ -16,6 +17,7 @@ send({
   backend: 'echo',
   dtype: 'float32',
   gflops: 200,
+  kernels: 'fused kernels (avx512): attention',
   mlx_version: '0',
   mlx_lm_version: '0',
 })
@@ -31,6 +33,40 @@ if (module === 'mlx_engine.serve') {
       send({ type: 'done', id, text: '', finish_reason: 'cancelled', prompt_tokens: 1, completion_tokens: 0 })
   })
   input.on('close', () => clearInterval(alive))
+}
+
+if (module === 'mlx_engine.estimate') {
+  const input = createInterface({ input: process.stdin })
+  input.on('line', (line) => {
+    const { seed, epochs } = JSON.parse(line)
+    send({ type: 'warning', code: 'w', message: 'careful' })
+    if (seed === 1_234_567) return console.error('holding')
+    send({
+      type: 'estimated',
+      total_steps: 250 * epochs,
+      steps_per_epoch: 250,
+      samples: 1000,
+      samples_dropped: 0,
+      samples_truncated: 5,
+      tokens: 90_000,
+      trained_tokens: 50_000,
+      longest_sample: 512,
+      padding_share: 0.02,
+      measured_steps: 3,
+      seconds: 7000,
+      seconds_per_step: 9.3,
+      tokens_per_second: 39,
+      peak_memory_mb: 2100,
+      available_memory_mb: 16_000,
+      fits: true,
+      advice: ['rest'],
+      trainable_params: 16,
+      total_params: 256,
+      target_modules: ['q_proj'],
+    })
+    frames.end(() => process.exit(0))
+  })
+  input.on('close', () => process.exit(0))
 }
 
 function answer({ id, messages, prompt, max_tokens }) {

@@ -19,6 +19,7 @@ const READY: EngineHealth = {
   backend: null,
   dtype: null,
   gflops: null,
+  kernels: null,
   mlx_version: null,
   mlx_lm_version: null,
 }
