@@ -226,7 +226,7 @@ def test_an_attempt_that_ended_the_engine_is_not_made_again(tmp_path: Path, chat
 def test_what_is_stored_is_what_generation_goes_by(tmp_path: Path, client) -> None:
     model = make_tiny_model(tmp_path / "model")
     rows = [row(i, ("system", "Be terse."), ("user", f"What is {i}?"), ("assistant", f"It is {i}.")) for i in range(12)]
-    run(tmp_path, model, rows=rows)
+    frames, _ = run(tmp_path, model, rows=rows, sample_prompts=["Hi"], sample_max_tokens=8)
     for folder in (tmp_path / "out", newest(tmp_path)):
         told = said(folder)
         assert told["prompt_format"] == "chat_template"
@@ -239,6 +239,10 @@ def test_what_is_stored_is_what_generation_goes_by(tmp_path: Path, client) -> No
     done = client.ask(model, "Hi", adapter_path=str(tmp_path / "out"))
     text = "<|im_start|>system\nBe terse.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert done["prompt_tokens"] == prompt_length(model, text, add_special_tokens=False)
+    shown = of(frames, "sample")[-1]
+    assert client.ask(model, "Hi", adapter_path=str(tmp_path / "out"), max_tokens=8)["text"] == shown["tuned"]
+    system = [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "Hi"}]
+    assert client.ask(model, messages=system, max_tokens=8)["text"] == shown["base"] != shown["tuned"]
     content = json.loads((model / "tokenizer.json").read_text())
     content["model"]["merges"].pop()
     (model / "tokenizer.json").write_text(json.dumps(content))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from mlx_engine.process import Engine
 from mlx_engine.protocol import ChatMessage, EngineError, Generate, Sample, Train
 from mlx_engine.serving.chat import end_tokens
 from mlx_engine.serving.generate import generate
 from mlx_engine.training.control import Control
+from mlx_engine.training.describe import system_prompt
 from mlx_engine.training.plan import Plan
 from mlx_engine.training.run import Run
 
@@ -26,6 +28,7 @@ class Samples:
         self._run = run
         self._cadence = plan.cadence(command.sample_steps)
         self._ends = end_tokens(run.subject.loaded.tokenizer)
+        self._system = system_prompt(Path(command.dataset.path)) if self._prompts else None
         self._seconds = 0.0  # that the last round took
 
     def run_if_due(self, ending: bool) -> None:
@@ -73,7 +76,7 @@ class Samples:
             seed=None,
         )
         try:
-            pieces = generate(self._run.subject.loaded, self._ends, request, self._is_cancelled)
+            pieces = generate(self._run.subject.loaded, self._ends, request, self._is_cancelled, self._system)
             return "".join(piece for piece in pieces if isinstance(piece, str))
         except EngineError as error:
             raise EngineError(error.kind, f"sample_prompts[{number}]: {error}") from error
