@@ -38,6 +38,7 @@ class Loop:
         plan: Plan,
         data: Dataset,
         held_out: Dataset | None,
+        compute: Compute,
     ) -> None:
         self._command = command
         self._engine = engine
@@ -45,15 +46,13 @@ class Loop:
         self._run = run
         self._plan = plan
         self._data = data
-        self._compute = Compute(command, run.subject, engine.platform, run.group, run.pin)
+        self._compute = compute
         self._evaluation = Evaluation(command, engine, control, run, plan, self._compute, held_out)
         self._samples = Samples(command, engine, control, run, plan)
         self._recovery = Recovery(command, engine, control, run, plan)
         self._warmup = warmup_steps(command.warmup_ratio, plan.total_steps)
         self._meter = Meter()
         self._started = self._saved_at = time.monotonic()
-        if not self._compute.responses_only:
-            engine.warn("full_logits", "this model's head cannot be run on its own, so logits are computed everywhere")
 
     def drive(self) -> str | None:
         """Returns why it ended before its last step, if it did. Raises Ended when `control` says so, and

@@ -14,8 +14,9 @@ from mlx_engine.data.load import load_data, told
 from mlx_engine.data.tokenize import Dataset, Example
 from mlx_engine.models.record import ServingVerified
 from mlx_engine.process import Engine, one_line
-from mlx_engine.protocol import Finished, Prepared, Train, Verified
+from mlx_engine.protocol import Finished, Memory, Prepared, Train, Verified
 from mlx_engine.training import checkpoint
+from mlx_engine.training.compute import Compute
 from mlx_engine.training.control import GRACE_SECONDS, Control, Ended, Outcome
 from mlx_engine.training.describe import describe, store
 from mlx_engine.training.loop import Loop
@@ -92,6 +93,7 @@ class Training:
         if not describe(command, subject, data):
             engine.warn("no_stop_token", "no row ends with an end token, so that answers will go on to max_tokens")
         self._rows = choose(held_out or data)
+        compute = self._compute(run)
         engine.channel.send(
             Prepared(
                 total_steps=plan.total_steps,
@@ -106,12 +108,29 @@ class Training:
                 trainable_params=subject.trainable_params,
                 total_params=subject.total_params,
                 target_modules=subject.target_modules,
-                packing=False,
-                lanes=1,
+                packing=compute.packs,
+                lanes=compute.lanes,
                 ranks=group.size,
             )
         )
-        self._reason = Loop(command, engine, self._control, run, plan, data, held_out).drive()
+        self._reason = Loop(command, engine, self._control, run, plan, data, held_out, compute).drive()
+
+    def _compute(self, run: Run) -> Compute:
+        engine = self._engine
+        compute = Compute(self._command, run.subject, engine.platform, run.group, run.pin)
+        if not compute.responses_only:
+            engine.warn("full_logits", "this model's head cannot be run on its own, so logits are computed everywhere")
+        if compute.packing_fault:
+            engine.warn(
+                "not_packed", f"rows are padded, not packed: this model does not allow it ({compute.packing_fault})"
+            )
+
+        def raised(level: int, message: str) -> None:
+            run.pinned["memory_level"] = level
+            engine.channel.send(Memory(level=level, message=message))
+
+        compute.on_memory_level = raised
+        return compute
 
     def _load_data(self) -> tuple[Dataset, Dataset | None]:
         """What is trained on, and what is held out."""
