@@ -118,6 +118,8 @@ def test_rows_parts_tokenizers_and_templates_have_entries_of_their_own(tmp_path:
     (maker.model / "model.safetensors").write_bytes(b"weights")
     keys.add(maker.key())
     assert len(keys) == 5
+    maker.tokenizer.add_eos_token("<|endoftext|>")
+    assert maker.key() not in keys
 
 
 # ---- damage ----

@@ -76,6 +76,11 @@ def test_numbers_and_flags_do_not_decide() -> None:
     assert sorted([len(train), len(held)]) == [1, 3]
 
 
+def test_the_choice_is_for_good() -> None:
+    """A run that is resumed by a later version must hold out the same rows."""
+    assert said(hold_out(rows_of([f"row {i}" for i in range(20)]), 0.2)[1]) == ["row 10", "row 19"]
+
+
 def test_one_row_is_not_enough() -> None:
     with pytest.raises(EngineError, match="at least 2 different rows, one of them to hold out; the data set has 1"):
         hold_out(rows_of(["a"]), 0.1)

@@ -107,7 +107,7 @@ class Renderer:
         """Of each assistant turn. Neighbours that have been `joined` to one turn are learned if all of them are."""
         runs = [list(run) for assistant, run in groupby(row.messages, lambda m: m.role == "assistant") if assistant]
         turns = runs if joined else [[turn] for run in runs for turn in run]
-        learned = [all(turn.train for turn in turn) for turn in turns]
+        learned = [all(part.train for part in turn) for turn in turns]
         if self._loss_on == "last_completion":
             learned[:-1] = [False] * (len(learned) - 1)
         if self._loss_on != "all" and not any(learned):
