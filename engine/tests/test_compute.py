@@ -18,8 +18,9 @@ from harness import train_command
 from mlx_engine import blas, platform
 from mlx_engine.data.batches import Example
 from mlx_engine.training import compute as module
+from mlx_engine.training import cutting
 from mlx_engine.training.compute import Compute, Computed
-from mlx_engine.training.loss import Loss
+from mlx_engine.training.loss import Loss, arrays
 from mlx_engine.training.method import Subject, prepare
 from tiny import make_tiny_model
 
@@ -131,7 +132,7 @@ def _step_with(
 def test_the_same_step_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout included: each piece's random numbers are its own, whichever thread draws them and when."""
     compute, _ = make(tmp_path, monkeypatch, 3, lora__dropout=0.3)
-    monkeypatch.setattr(module, "_PIECE_TOKENS", 64)
+    monkeypatch.setattr(cutting, "_PIECE_TOKENS", 64)
     first = step(compute, [ALL])
     for _ in range(5):
         mx.random.normal((7,))  # of the calling thread, which has no say
@@ -146,13 +147,13 @@ def test_the_same_step_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.M
 def test_lanes_work_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute, _ = make(tmp_path, monkeypatch, 2)
     both = threading.Barrier(2, timeout=60)
-    gradients = module._Lane.gradients
+    gradients = module.Lane.gradients
 
-    def meet(self: Any, *arguments: Any) -> Any:
+    def meet(self: Any, *arguments: Any, **options: Any) -> Any:
         both.wait()  # breaks unless two pieces are begun at the same time
-        return gradients(self, *arguments)
+        return gradients(self, *arguments, **options)
 
-    monkeypatch.setattr(module._Lane, "gradients", meet)
+    monkeypatch.setattr(module.Lane, "gradients", meet)
     assert step(compute, [[0, 1], [2, 3]]).rows == 4
 
 
@@ -175,7 +176,7 @@ def _expected(subject: Subject) -> Computed:
     value_and_grad = mx.value_and_grad(lambda parameters, *batch: (subject.model.update(parameters), loss(*batch))[1])
     total, gradients = mx.array(0.0), None
     for example in data.examples:
-        batch = module.arrays(module.collate([example], 0))
+        batch = arrays(module.collate([example], 0))
         value, found = value_and_grad(subject.model.trainable_parameters(), *batch)
         total = total + value / trained
         found = tree_map(lambda g: g / trained, found)
@@ -193,31 +194,31 @@ def test_a_look_that_raises_ends_the_step_at_once(tmp_path: Path, monkeypatch: p
     compute, _ = make(tmp_path, monkeypatch, 2)
     expected = step(compute, [ALL])
     begun, go_on = threading.Semaphore(0), threading.Event()
-    gradients = module._Lane.gradients
+    gradients = module.Lane.gradients
 
-    def wait(self: Any, *arguments: Any) -> Any:
+    def wait(self: Any, *arguments: Any, **options: Any) -> Any:
         begun.release()
         assert go_on.wait(60)
-        return gradients(self, *arguments)
+        return gradients(self, *arguments, **options)
 
     def look() -> None:
         if begun.acquire(blocking=False):
             raise InterruptedError("stop")
 
-    monkeypatch.setattr(module._Lane, "gradients", wait)
+    monkeypatch.setattr(module.Lane, "gradients", wait)
     started = time.monotonic()
     with pytest.raises(InterruptedError):
         compute.step(0, rows(), [np.array(ALL)], look)
     assert time.monotonic() - started < 30  # although no piece can end
     go_on.set()
-    monkeypatch.setattr(module._Lane, "gradients", gradients)
+    monkeypatch.setattr(module.Lane, "gradients", gradients)
     assert same_bits(step(compute, [ALL]), expected)
 
 
 def test_an_error_in_a_lane_is_the_step_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute, _ = make(tmp_path, monkeypatch, 2)
     expected = step(compute, [ALL])
-    monkeypatch.setattr(module._Lane, "gradients", lambda *_: mx.zeros((2, 3)) @ mx.zeros((2, 3)))
+    monkeypatch.setattr(module.Lane, "gradients", lambda *_, **__: mx.zeros((2, 3)) @ mx.zeros((2, 3)))
     with pytest.raises(ValueError, match="matmul"):
         step(compute, [ALL])
     monkeypatch.undo()
@@ -290,13 +291,13 @@ def test_blas_threads_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = blas._mkl.MKL_Get_Max_Threads()
     seen = set()
     compute, _ = make(tmp_path, monkeypatch, 2)
-    gradients = module._Lane.gradients
+    gradients = module.Lane.gradients
 
-    def look(self: Any, *arguments: Any) -> Any:
+    def look(self: Any, *arguments: Any, **options: Any) -> Any:
         seen.add(blas._mkl.MKL_Get_Max_Threads())
-        return gradients(self, *arguments)
+        return gradients(self, *arguments, **options)
 
-    monkeypatch.setattr(module._Lane, "gradients", look)
+    monkeypatch.setattr(module.Lane, "gradients", look)
     step(compute, [ALL])
     assert seen == {1}
     seen.clear()

@@ -6,36 +6,33 @@ that batches of ever new shapes cost no compilations.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from mlx_engine import blas
+from mlx_engine import blas, kernels
 from mlx_engine.cores import usable_cores
-from mlx_engine.data.batches import Batch, bins, collate, evaluation_batches, pack, pieces
+from mlx_engine.data.batches import Batch, collate, pack
 from mlx_engine.data.tokenize import Dataset
 from mlx_engine.platform import Platform
-from mlx_engine.protocol import Train
+from mlx_engine.process import error_kind, one_line
+from mlx_engine.protocol import EngineError, Train
+from mlx_engine.training.cutting import Cut, Cutting
+from mlx_engine.training.forecast import Load
+from mlx_engine.training.lane import Lane
 from mlx_engine.training.lanes import Lanes
-from mlx_engine.training.loss import Loss, arrays
+from mlx_engine.training.loss import Loss
 from mlx_engine.training.method import Subject
 from mlx_engine.training.optimizer import add
 from mlx_engine.training.packing import Packing
 from mlx_engine.training.ranks import ALONE, Group
 
-# On a CPU a step is computed in pieces of this many tokens, because larger ones are no faster there (SmolLM2-135M: 9.2
-# CPU seconds per 1,000 tokens with 1 row of 256, 9.8 with 4 in one piece) and take more memory.
-_PIECE_TOKENS = 512
-# Two pieces are in memory at a time only up to this many tokens each, on average.
-_LANE_TOKENS = 1024
-_GPU_PACKED_TOKENS = 2048  # masks are dense there, so that attention costs the square of it
 _CUDA_WIDTH = 128  # the backward pass of its fused attention needs it
-_EVALUATION_IS_SMALLER = 4  # times, as nothing is kept for a gradient
 _SMALL_GRADIENT_BYTES = 64 << 20
 
 Result = TypeVar("Result")
@@ -80,15 +77,26 @@ class Compute:
         self._width_multiple = _CUDA_WIDTH if platform.device.startswith("cuda") else 1
         cores = usable_cores()
         # Pieces that a step is to have, or a multiple of it: the same for any number of ranks on a CPU.
-        self._parts = pin("cores", cores) if platform.on_cpu else group.size
-        self._cores = max(1, self._parts // group.size)
+        parts = pin("cores", cores) if platform.on_cpu else group.size
+        self._cores = max(1, parts // group.size)
         self.lanes = self._cores
         loss = Loss(subject.model)
         self.responses_only = loss.responses_only
+        self.memory_level: int = pin("memory_level", command.memory_level)
+        self.on_memory_level: Callable[[int, str], None] = lambda level, message: None
         self.packing_fault: str | None = None  # why rows are not packed although that was asked for
         self._packing = self._make_packing(loss, pin)
+        self._cutting = Cutting(
+            on_cpu=platform.on_cpu,
+            packed=self.packs,
+            dense=self._packing is not None and self._packing.dense,
+            lanes=self.lanes,
+            multiple=parts,
+            batch_size=command.dataset.batch_size,
+            width_multiple=self._width_multiple,
+        )
         self._lanes = Lanes(
-            [_Lane(loss.twin()) for _ in range(min(max(1, cores // group.size), self.lanes))],
+            [Lane(loss) for _ in range(min(max(1, cores // group.size), self.lanes))],
             inline=not platform.on_cpu,
         )
         bytes_of_gradient = sum(array.nbytes for _, array in tree_flatten(subject.model.trainable_parameters()))
@@ -107,70 +115,104 @@ class Compute:
 
         Dropout is drawn from the seed and the place in the run, so that a step done again is the same step.
         """
-        batches = [self._collate(data, rows) for rows in self._pieces(data, micro_batches)]
-        trained = sum(len(batch.targets) for batch in batches)
-
-        def work(lane: _Lane, parameters: Any, i: int) -> tuple[mx.array, Any]:
-            mx.random.seed(_derived_seed(self._command.seed, number, i))  # of this thread
-            return lane.gradients(parameters, batches[i], self._caches(batches[i]), 1 / trained)
-
-        sizes = [batch.inputs.size for batch in batches]
-        total, gradients = mx.array(0.0), None
-        for loss, gradient in self._map(work, sizes, self._group.share(sizes), check):
-            total = total + loss
-            gradients = gradient if gradients is None else add(gradients, gradient)
-            del gradient  # added in place
-            mx.eval(total, gradients)
+        found = None
+        while found is None:
+            cut = self._cutting.step(data.lengths, micro_batches, self.memory_level)
+            batches = [self._collate(data, rows) for rows in cut.parts]
+            found = self._unless_memory_runs_out(cut, partial(self._sum, number, cut, batches, check))
         check()
-        if gradients is None:  # this rank had nothing to do
-            gradients = tree_map(mx.zeros_like, self._model.trainable_parameters())
+        loss, gradients = found
         return Computed(
-            loss=mx.array(sum(self._group.exchange(total.item()))),
+            loss=mx.array(sum(self._group.exchange(loss))),
             gradients=self._group.total(gradients),
             rows=sum(batch.rows for batch in batches),
             tokens=sum(batch.tokens for batch in batches),
-            trained=trained,
-            positions=sum(batch.inputs.size for batch in batches),
+            trained=sum(len(batch.targets) for batch in batches),
+            positions=sum(cut.sizes),
         )
 
     def evaluate(self, data: Dataset, check: Callable[[int, int], None]) -> Evaluated:
         """Over all rows in a fixed order, without dropout. Calls `check` with pieces done and in all, as in a step."""
-        if self._on_cpu:
-            parts = self._cut(np.arange(len(data.examples)), data.lengths, _PIECE_TOKENS)
-        else:
-            parts = evaluation_batches(data.lengths, self._command.dataset.batch_size)
-        sizes = [len(part) * max(data.lengths[row] for row in part) // _EVALUATION_IS_SMALLER for part in parts]
-
-        def work(lane: _Lane, parameters: Any, i: int) -> tuple[float, int]:
-            batch = self._collate(data, parts[i])
-            return lane.evaluate(parameters, batch, self._caches(batch))
-
-        share = self._group.share(sizes)
-        found: list[tuple[float, int]] = []
-        for each in self._map(work, sizes, share, lambda: check(len(found), len(share))):
-            found.append(each)
-        check(len(share), len(share))
-        everyone = self._group.exchange([[i, *each] for i, each in zip(share, found, strict=True)])
-        in_order = sorted(each for one in everyone for each in one)
+        found = None
+        while found is None:
+            cut = self._cutting.evaluation(data.lengths, self.memory_level)
+            found = self._unless_memory_runs_out(cut, partial(self._evaluate, data, cut, check))
+        in_order = sorted(each for one in self._group.exchange(found) for each in one)
         _, loss, correct = (sum(column) / data.trained_tokens for column in zip(*in_order, strict=True))
         return Evaluated(loss, correct, data.trained_tokens)
 
-    def side_by_side(self, sizes: Sequence[float]) -> int:
-        """How many pieces of these tokens, padding included, are in memory at a time."""
-        return max(1, min(self.lanes, len(sizes), int(self.lanes * _LANE_TOKENS // max(1, *sizes))))
+    def loads(self, data: Dataset, micro_batches: Sequence[np.ndarray]) -> list[Load]:
+        """What a step of these rows computes, piece by piece; it takes their lengths alone to tell."""
+        cut = self._cutting.step(data.lengths, micro_batches, self.memory_level)
+        return [
+            Load(size, self._cutting.pairs(data.lengths[rows])) for rows, size in zip(cut.parts, cut.sizes, strict=True)
+        ]
 
-    def _pieces(self, data: Dataset, micro_batches: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        """A step's rows as they are computed: on a GPU the micro-batches as they were asked for, divided where that
-        would give the ranks unequal work."""
-        if self._on_cpu:
-            return self._cut(np.concatenate(micro_batches), data.lengths, _PIECE_TOKENS)
-        if not self._packing and len(micro_batches) % self._group.size == 0:
-            return micro_batches
-        tokens = _GPU_PACKED_TOKENS if self._packing else sys.maxsize
-        return [part for rows in micro_batches for part in self._cut(rows, data.lengths, tokens)]
+    def side_by_side(self, sizes: Sequence[float], at_once: float | None = None) -> int:
+        """How many pieces of these sizes are in memory at a time, of `at_once` positions in all (None: as at first)."""
+        room = (at_once or self._cutting.usually_at_once) // max(sizes)
+        return int(max(1, min(self.lanes, len(sizes), room)))
 
-    def _cut(self, rows: np.ndarray, lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-        return (bins if self._packing else pieces)(rows, lengths, tokens=tokens, multiple=self._parts)
+    def _sum(self, number: int, cut: Cut, batches: list[Batch], check: Callable[[], None]) -> tuple[float, Any]:
+        """This rank's share of the step's loss, and of its gradients."""
+        trained = sum(len(batch.targets) for batch in batches)
+
+        def work(lane: Lane, parameters: Any, i: int) -> tuple[mx.array, Any]:
+            mx.random.seed(_derived_seed(self._command.seed, number, i))  # of this thread
+            too_long = self.memory_level > 0 and cut.sizes[i] > cut.at_once
+            return lane.gradients(
+                parameters, batches[i], self._caches(batches[i]), share=1 / trained, recompute=too_long
+            )
+
+        total, gradients = mx.array(0.0), None
+        for loss, gradient in self._map(work, cut, self._group.share(cut.sizes), check):
+            total = total + loss
+            gradients = gradient if gradients is None else add(gradients, gradient)
+            del gradient  # added in place
+            mx.eval(total, gradients)
+        if gradients is None:  # this rank had nothing to do
+            gradients = tree_map(mx.zeros_like, self._model.trainable_parameters())
+        return total.item(), gradients
+
+    def _evaluate(self, data: Dataset, cut: Cut, check: Callable[[int, int], None]) -> list[tuple[int, float, int]]:
+        """This rank's pieces: their numbers, losses and right tokens."""
+
+        def work(lane: Lane, parameters: Any, i: int) -> tuple[int, float, int]:
+            batch = self._collate(data, cut.parts[i])
+            return (i, *lane.evaluate(parameters, batch, self._caches(batch)))
+
+        share = self._group.share(cut.sizes)
+        found: list[tuple[int, float, int]] = []
+        for each in self._map(work, cut, share, lambda: check(len(found), len(share))):
+            found.append(each)
+        check(len(share), len(share))
+        return found
+
+    def _unless_memory_runs_out(self, cut: Cut, compute: Callable[[], Result]) -> Result | None:
+        """What it computes; None when memory ran out, on any rank: it is to be done again then, at a higher level."""
+        found = failure = None
+        try:
+            found = compute()
+        except (RuntimeError, MemoryError) as error:
+            if error_kind(error) != "out_of_memory":
+                raise
+            failure = one_line(error)
+        failures = [each for each in self._group.exchange(failure) if each is not None]
+        if not failures:
+            return found
+        self._lanes.settle()
+        mx.clear_cache()
+        if cut.finest:
+            raise EngineError(
+                "out_of_memory",
+                f"Memory ran out although as little as possible was computed at a time ({failures[0]}). Lower "
+                "dataset.max_seq_length, choose a smaller model, or train over packed weights (lora.use_qlora)",
+            )
+        self.memory_level += 1
+        self.on_memory_level(
+            self.memory_level, f"Memory ran out, half as much is computed at a time now: {failures[0]}"
+        )
+        return None
 
     def _collate(self, data: Dataset, rows: np.ndarray) -> Batch:
         join = pack if self._packing else collate
@@ -194,17 +236,17 @@ class Compute:
 
     def _map(
         self,
-        work: Callable[[_Lane, Any, int], Result],
-        sizes: Sequence[int],
+        work: Callable[[Lane, Any, int], Result],
+        cut: Cut,
         share: Sequence[int],
         look: Callable[[], None],
     ) -> Iterator[Result]:
-        """work(lane, trainable parameters, i) of each piece i of this rank's share, in order; `sizes` are the tokens of
-        all pieces, padding included."""
+        """work(lane, trainable parameters, i) of each piece i of this rank's share, in order."""
         parameters = self._model.trainable_parameters()
         mx.eval(parameters)  # what is not evaluated yet belongs to this thread's stream
-        lanes = min(self.side_by_side(sizes), max(1, len(share)))
-        with blas.threads(self._cores // lanes):
+        lanes = min(self.side_by_side(cut.sizes, cut.at_once), max(1, len(share)))
+        each = self._cores // lanes
+        with blas.threads(each), kernels.threads(each):
             yield from self._lanes.map(
                 lambda lane, i: work(lane, parameters, share[i]),
                 len(share),
@@ -214,39 +256,6 @@ class Compute:
             )
         for lane in self._lanes.workers:
             lane.release()
-
-
-class _Lane:
-    """A model of its own over the same arrays, so that gradients can be built on several threads."""
-
-    def __init__(self, loss: Loss) -> None:
-        self._loss = loss
-        self._value_and_grad = mx.value_and_grad(self._share)
-        self._nothing = tree_map(lambda _: mx.array(0.0), loss.model.trainable_parameters())
-        self.release()
-
-    def gradients(self, parameters: Any, batch: Batch, caches: list[Any] | None, share: float) -> tuple[mx.array, Any]:
-        """The loss times `share`, and its gradients, evaluated."""
-        self._loss.model.train()
-        parameters = tree_map(lambda array: array, parameters)  # tracers stand in this very tree meanwhile
-        loss, gradients = self._value_and_grad(parameters, batch, caches, share)
-        mx.eval(loss, gradients)
-        return loss, gradients
-
-    def evaluate(self, parameters: Any, batch: Batch, caches: list[Any] | None) -> tuple[float, int]:
-        """Summed loss, and how many targets are the most likely tokens."""
-        self._loss.model.update(parameters)
-        self._loss.model.eval()
-        loss, hits = self._loss.evaluate(*arrays(batch), caches)
-        return loss.item(), hits.item()
-
-    def release(self) -> None:
-        """Lets go of the parameters, which the optimiser is about to replace."""
-        self._loss.model.update(self._nothing)
-
-    def _share(self, parameters: Any, batch: Batch, caches: list[Any] | None, share: float) -> mx.array:
-        self._loss.model.update(parameters)
-        return self._loss(*arrays(batch), caches) * share
 
 
 def _derived_seed(*position: int) -> int:

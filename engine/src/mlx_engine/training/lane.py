@@ -1,0 +1,50 @@
+"""What computes a piece of a step: a model of its own over the same arrays, so that several can at the same time."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_map
+
+from mlx_engine.data.batches import Batch
+from mlx_engine.training.loss import Loss, arrays
+from mlx_engine.training.recomputed import recomputed
+
+
+class Lane:
+    """Used by one thread at a time. `parameters`: the trainable ones, which others may hold, too."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss.twin()
+        self._model = self._loss.model
+        self._value_and_grad = mx.value_and_grad(self._share)
+        self._nothing = tree_map(lambda _: mx.array(0.0), self._model.trainable_parameters())
+        self.release()
+
+    def gradients(
+        self, parameters: Any, batch: Batch, caches: list[Any] | None, *, share: float, recompute: bool
+    ) -> tuple[mx.array, Any]:
+        """The loss times `share`, and its gradients, evaluated. `recompute`: with less memory, see recomputed.py."""
+        self._model.train()
+        parameters = tree_map(lambda array: array, parameters)  # tracers stand in this very tree meanwhile
+        with recomputed(self._model.layers) if recompute else nullcontext():
+            loss, gradients = self._value_and_grad(parameters, batch, caches, share)
+        mx.eval(loss, gradients)
+        return loss, gradients
+
+    def evaluate(self, parameters: Any, batch: Batch, caches: list[Any] | None) -> tuple[float, int]:
+        """Summed loss, and how many targets are the most likely tokens."""
+        self._model.update(parameters)
+        self._model.eval()
+        loss, hits = self._loss.evaluate(*arrays(batch), caches)
+        return loss.item(), hits.item()
+
+    def release(self) -> None:
+        """Lets go of the parameters, which the optimiser is about to replace."""
+        self._model.update(self._nothing)
+
+    def _share(self, parameters: Any, batch: Batch, caches: list[Any] | None, share: float) -> mx.array:
+        self._model.update(parameters)
+        return self._loss(*arrays(batch), caches) * share
