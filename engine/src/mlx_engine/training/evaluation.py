@@ -64,8 +64,12 @@ class Evaluation:
             )
 
     def seconds_left(self) -> float:
-        """Of the evaluations to come."""
-        return 0.0 if self._held_out is None else self._cadence.left(self._run.progress.step) * self._seconds
+        """Of the evaluations to come, that at the present step among them."""
+        if self._held_out is None:
+            return 0.0
+        progress = self._run.progress
+        due_now = progress.validation.step != progress.step and self._cadence.due(progress.step)
+        return (due_now + self._cadence.left(progress.step)) * self._seconds
 
     def _check(self, done: int, total: int) -> None:
         self._control.check()

@@ -18,10 +18,12 @@ from mlx_engine.training.recovery import Recovery
 from mlx_engine.training.run import Run
 from mlx_engine.training.samples import Samples
 from mlx_engine.training.schedule import learning_rate, warmup_steps
-from mlx_engine.training.speed import Meter
+from mlx_engine.training.speed import Meter, Pace
 
+# Without save_steps. Hashing, writing and syncing took 11 MB (LoRA, r 8) 0.05 s, 1.6 GB (all of SmolLM2-135M) 5 s.
 _CHECKPOINT_SECONDS = 60.0
-_CHECKPOINT_SHARE = 0.02  # of the time at most, when save_steps is not given
+_CHECKPOINT_SHARE = 0.02  # of the time
+_CHECKPOINT_BYTES_PER_SECOND = 300e6
 _NON_FINITE_LIMIT = 5  # steps in a row
 _SMOOTHING = 0.95  # of the loss: an exponential mean over about the last 20 steps
 
@@ -52,7 +54,12 @@ class Loop:
         self._recovery = Recovery(command, engine, control, run, plan)
         self._warmup = warmup_steps(command.warmup_ratio, plan.total_steps)
         self._meter = Meter()
-        self._started = self._saved_at = time.monotonic()
+        self._checkpoints = Pace(
+            time.monotonic(),
+            pause=_CHECKPOINT_SECONDS,
+            share=_CHECKPOINT_SHARE,
+            estimate=run.checkpoint_bytes / _CHECKPOINT_BYTES_PER_SECOND,
+        )
 
     def drive(self) -> str | None:
         """Returns why it ended before its last step, if it did. Raises Ended when `control` says so, and
@@ -155,17 +162,15 @@ class Loop:
         self._evaluation.run_if_due()
         self._samples.run_if_due(ending=self._over)
         validation, step = self._run.progress.validation, self._run.progress.step
-        if (step > 0 and validation.best_step == step) or self._save_due(step):
+        if step > 0 and (validation.best_step == step or self._save_due(step)):
+            started = time.monotonic()
             with self._control.lock:
                 self._run.save()
-            self._saved_at = time.monotonic()
+            self._checkpoints.done(time.monotonic(), time.monotonic() - started)
 
     def _save_due(self, step: int) -> bool:
-        if self._command.save_steps is not None:
-            return step > 0 and step % self._command.save_steps == 0
-        now = time.monotonic()
-        affordable = self._run.save_seconds <= _CHECKPOINT_SHARE * (now - self._started)
-        return affordable and now - self._saved_at >= _CHECKPOINT_SECONDS
+        every = self._command.save_steps
+        return step % every == 0 if every else self._checkpoints.due(time.monotonic())
 
     def _remaining(self, step: int) -> float | None:
         steps = self._meter.remaining((self._plan.total_steps - step) * self._plan.tokens_per_step)

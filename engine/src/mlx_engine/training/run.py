@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import shutil
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,6 @@ class Run:
         self.group = group
         self.progress = Progress()
         self.date = datetime.date.today()
-        self.save_seconds = 0.0  # that checkpoints have taken
         self._command = command
         self._engine = engine
         self._output = Path(command.output_dir)
@@ -96,6 +94,10 @@ class Run:
             checkpoint.OPTIMIZER: state_arrays(self._optimizer),
         }
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        return sum(array.nbytes for arrays in self._arrays.values() for array in arrays.values())
+
     def save(self) -> None:
         """A checkpoint of the last step and its frame, unless there is one that knows as much. Does no MLX work."""
         if not self._writes:
@@ -104,7 +106,6 @@ class Run:
         known = self._knowledge()
         if self._saved is not None and known == self._known:
             return
-        started = time.monotonic()
         if self._saved is not None and checkpoint.step_of(self._saved) == progress.step:
             checkpoint.update(self._saved, progress, self.pinned)
         else:
@@ -118,7 +119,6 @@ class Run:
             self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files)
         self._known = known
         checkpoint.prune(self._checkpoints, progress)
-        self.save_seconds += time.monotonic() - started
         validation = progress.validation
         self._engine.channel.send(
             Checkpoint(

@@ -50,8 +50,12 @@ class Samples:
                 self._engine.channel.send(Sample(step=progress.step, prompt=prompt, base=base, tuned=tuned))
 
     def seconds_left(self) -> float:
-        """Of the rounds to come."""
-        return self._cadence.left(self._run.progress.step) * self._seconds if self._prompts else 0.0
+        """Of the rounds to come, that at the present step among them."""
+        if not self._prompts:
+            return 0.0
+        progress = self._run.progress
+        due_now = progress.sampled_step != progress.step and self._cadence.due(progress.step)
+        return (due_now + self._cadence.left(progress.step)) * self._seconds
 
     def _answers(self) -> list[str]:
         model = self._run.subject.model
