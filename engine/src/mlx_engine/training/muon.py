@@ -1,8 +1,9 @@
 """Muon: momentum made orthogonal, for the matrices between a model's hidden states.
 
 Jordan et al. 2024 (kellerjordan.github.io/posts/muon), with the decoupled decay and the step size of Moonlight
-(arXiv 2502.16982), as in torch.optim.Muon's `match_rms_adamw`: a step changes a weight as much as AdamW's typically
-does, so that one learning rate serves both, and the parameters that Muon is not for go by AdamW beside it.
+(arXiv 2502.16982), as in torch.optim.Muon's `match_rms_adamw`: a step changes a weight as much as AdamW's does in a
+long run, so that one learning rate serves both, and the parameters that Muon is not for go by AdamW beside it. In a
+short run AdamW's steps are larger: after 15 of LoRA on SmolLM2-135M, Muon at 2e-3 was where AdamW at 5e-4 was.
 
 Not mlx.optimizers.Muon: it adds weight decay to the gradient, whose length is then thrown away; it scales by
 √(rows / columns) of weights that lie (out, in), where mlx-lm's A and B lie the other way; and it takes the stacked
