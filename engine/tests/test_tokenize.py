@@ -139,6 +139,10 @@ def runs(example: Example, tokenizer: Any) -> list[str]:
     return [tokenizer.decode(example.tokens[a:b].tolist()) for a, b in edges.reshape(-1, 2)]
 
 
+def text_of(example: Example, tokenizer: Any) -> str:
+    return tokenizer.decode(example.tokens.tolist())
+
+
 def flagged(sample: int, *turns: tuple[str, str, bool]) -> dict[str, Any]:
     messages = [
         {"role": role, "content": content, **({} if train else {"train": False})} for role, content, train in turns
@@ -203,7 +207,7 @@ def test_the_last_completion_of_a_template_that_hides_thinking_is_no_split_row(t
     assert [runs(e, tokenizer) for e in data.examples] == [[f"<think>b</think>2{END}"]]
     assert data.warnings == []
     (example,) = tokenized(tmp_path / "r", tokenizer, loss_on="all").examples
-    assert chatml_text(example, tokenizer).endswith(f"assistant\n<think>b</think>2{END}\n")
+    assert text_of(example, tokenizer).endswith(f"assistant\n<think>b</think>2{END}\n")
     assert example.trained == len(example.tokens) - 1
 
 
@@ -228,10 +232,6 @@ def test_flags_choose_among_the_samples_of_a_split_row(tmp_path: Path) -> None:
     everything = tokenized(tmp_path / "r", tokenizer, loss_on="all")
     assert everything.dropped.samples == [0]
     assert "those with train: false cannot be told" in everything.warnings[0][1]
-
-
-def chatml_text(example: Example, tokenizer: Any) -> str:
-    return tokenizer.decode(example.tokens.tolist())
 
 
 def test_neighbours_that_a_template_wants_joined_are_learned_if_both_are(tmp_path: Path) -> None:
@@ -260,8 +260,21 @@ def test_base_models_learn_by_the_same_rules(loss_on: str, tmp_path: Path) -> No
         "last_completion": ([" 2.<|endoftext|>"], talk),
         "all": ([f"{talk}\nUSER: Bye"[1:]], f"{talk}\nUSER: Bye"),
     }[loss_on]
-    assert (runs(first, tokenizer), chatml_text(first, tokenizer)) == expected
+    assert (runs(first, tokenizer), text_of(first, tokenizer)) == expected
     assert data.dropped.samples == ([] if loss_on == "all" else [1])
+
+
+def test_an_end_token_is_added_where_nothing_that_is_learned_follows(tmp_path: Path) -> None:
+    make_tokenizer(tmp_path, chat_template="{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}")
+    tokenizer = load_tokenizer(tmp_path)
+    write_snapshot(tmp_path / "r", [row(0, *TALK), row(1, *TALK[:-1])])
+    talk = "user: One?\nassistant: 1.\nuser: Two?\nassistant: 2."
+    for loss_on, expected in (
+        ("completions", [f"{talk}{END}", f"{talk}{END}"]),
+        ("all", [f"{talk}\nuser: Bye\n", f"{talk}{END}"]),
+    ):
+        data = tokenized(tmp_path / "r", tokenizer, loss_on=loss_on)
+        assert [text_of(example, tokenizer) for example in data.examples] == expected
 
 
 # ---- rows that are too long ----
