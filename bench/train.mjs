@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { fail, ROOT, Stop } from '../scripts/lib.mjs'
+import { BUNDLED_MODEL, fail, ROOT, Stop } from '../scripts/lib.mjs'
 import { compare } from './lib/compare.mjs'
 import { PEERS_PYTHON, requireBase, requirePeers, requireProject, WORK } from './lib/environment.mjs'
 import { grow } from './lib/growth.mjs'
@@ -16,14 +16,14 @@ import { choose, readAlpaca } from './lib/rows.mjs'
 
 const HELD_OUT_ROWS = 48
 const SETTINGS = {
-  batchSize: 4,
-  maxSeqLength: 512,
+  batch_size: 4,
+  max_seq_length: 512,
   rank: 8,
   alpha: 16,
   targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj'],
-  learningRate: 2e-4,
-  weightDecay: 0,
-  maxGradNorm: 1, // mlx_lm.lora has none
+  learning_rate: 2e-4,
+  weight_decay: 0,
+  max_grad_norm: 1, // mlx_lm.lora has none
   seed: 1,
 }
 
@@ -61,8 +61,7 @@ async function main() {
     await requirePeers()
     base = await requireBase()
   }
-  const work = join(WORK, 'run')
-  rmSync(work, { recursive: true, force: true })
+  const work = join(WORK, `run-${process.pid}`) // stays, with its logs, when something fails
   const context = {
     benchmark: options.growth ? 'train-growth' : 'train',
     date: new Date().toISOString(),
@@ -70,14 +69,14 @@ async function main() {
     machine: machine(),
     load_average: loadAverage(),
     versions: versions(withPyTorch ? PEERS_PYTHON : null),
-    settings: { model: 'SmolLM2-135M-Instruct', ...SETTINGS },
+    settings: { model: BUNDLED_MODEL, ...SETTINGS },
     data: { file: data.startsWith(ROOT) ? relative(ROOT, data) : data.split('/').at(-1), sha256: sha256(data) },
   }
   const found = options.growth
     ? await grow({ conversations, settings: SETTINGS, work, only: options.series?.split(',') ?? [] })
     : await compare({
         names: peers,
-        rows: choose(conversations, steps * SETTINGS.batchSize, HELD_OUT_ROWS),
+        rows: choose(conversations, steps * SETTINGS.batch_size, HELD_OUT_ROWS),
         settings: SETTINGS,
         steps,
         rounds,
@@ -86,6 +85,7 @@ async function main() {
   const file = resolve(options.json ?? join(ROOT, 'bench', 'results', `${context.benchmark}.json`))
   mkdirSync(dirname(file), { recursive: true })
   writeFileSync(file, `${JSON.stringify({ ...context, ...(base && { base }), ...found }, null, 1)}\n`)
+  rmSync(work, { recursive: true, force: true })
   console.log(`\nWritten to ${relative(process.cwd(), file)}`)
 }
 

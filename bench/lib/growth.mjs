@@ -45,14 +45,14 @@ export async function grow({ conversations, settings, work, only }) {
 
 /** What a series varies, and the Train command's fields for each value. */
 function seriesOf(conversations, settings) {
-  const some = repeated(conversations, 4 * STEPS * settings.batchSize)
+  const some = repeated(conversations, 4 * STEPS * settings.batch_size)
   return [
     {
       parameter: 'length',
       values: [128, 256, 512, 1024, 2048],
       // One row a step, so that a step has as many tokens as the row.
       command: (length) => ({
-        settings: { ...settings, batchSize: 1, maxSeqLength: length },
+        settings: { ...settings, batch_size: 1, max_seq_length: length },
         rows: longRows(conversations, length, STEPS),
       }),
     },
@@ -61,7 +61,7 @@ function seriesOf(conversations, settings) {
       values: [4, 8, 16, 32, 64],
       command: (rank) => ({
         settings: { ...settings, rank, alpha: 2 * rank },
-        rows: repeated(conversations, STEPS * settings.batchSize),
+        rows: repeated(conversations, STEPS * settings.batch_size),
       }),
     },
     {

@@ -13,12 +13,11 @@ const LIMIT_MILLISECONDS = 30 * 60_000
  * Resolves to {events, seconds, peakMemoryMb, code, signal, samples}; an event's `at` and a sample's are seconds since
  * the start. Memory is the sum over the tree of what is resident, pages that processes share counted in each.
  */
-export function measure(command, args, { cwd, env, from = 1, input, parse, log }) {
+export function measure(command, args, { env, from = 1, input, parse, log }) {
   return new Promise((resolve, reject) => {
     const start = performance.now()
     const now = () => (performance.now() - start) / 1000
     const child = spawn(command, args, {
-      cwd,
       env,
       stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
       timeout: LIMIT_MILLISECONDS,
@@ -108,4 +107,4 @@ function machineCpuSeconds() {
   return sum([user, nice, system, irq, softirq], Number) / TICKS_PER_SECOND
 }
 
-const sum = (values, of) => values.reduce((total, value) => total + of(value), 0)
+export const sum = (values, of) => values.reduce((total, value) => total + of(value), 0)

@@ -59,12 +59,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(parameters, lr=args.learning_rate, weight_decay=args.weight_decay)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.dtype == "bfloat16")
     model.train()
-    emit(
-        "ready",
-        trainable=sum(p.numel() for p in parameters),
-        dtype=args.dtype,
-        threads=torch.get_num_threads(),
-    )
+    emit("ready", about={"threads": torch.get_num_threads()})
     lengths = [len(row["input_ids"]) for row in rows]
     for step, chosen in enumerate(batches(lengths, args.batch_size, args.seed), 1):
         batch = collate([rows[i] for i in chosen], tokenizer.pad_token_id)
