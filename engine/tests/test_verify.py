@@ -167,7 +167,7 @@ def test_a_result_that_changes_nothing_is_told(tmp_path: Path, chat: Path, befor
 def test_a_result_that_is_served_otherwise_than_trained_is_told(tmp_path: Path, chat: Path, before_loading) -> None:
     def louder(output: Path) -> None:
         config = said(output)
-        config["lora_parameters"]["scale"] *= 1.1
+        config["lora_parameters"]["scale"] *= 1.5
         (output / "adapter_config.json").unlink()
         (output / "adapter_config.json").write_text(json.dumps(config))
 
@@ -175,7 +175,7 @@ def test_a_result_that_is_served_otherwise_than_trained_is_told(tmp_path: Path, 
     _, verified = run(tmp_path, chat)
     assert not verified["ok"]
     assert "so it will not answer as trained" in verified["message"]
-    assert abs(verified["serving_loss"] - verified["trainer_loss"]) > 1e-4
+    assert abs(verified["serving_loss"] - verified["trainer_loss"]) > 1e-3
 
 
 def test_numbers_that_are_not_finite_are_null(tmp_path: Path, chat: Path, before_loading) -> None:
