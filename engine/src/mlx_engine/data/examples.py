@@ -8,7 +8,7 @@ Little-endian, one after the other:
     footer    8 bytes each: magic, number of examples, length of the notes; 32 bytes: SHA-256 of all before the hash
 
 An example is read when it is asked for, with pread rather than from a memory map: the pages of a map that have been
-looked at count as resident memory, 100 MB after an epoch over 100,000 Alpaca rows, and a read costs 2 µs.
+looked at count as resident memory, 100 MB after an epoch over 100,000 Alpaca rows, and a read costs 3 µs.
 """
 
 from __future__ import annotations
