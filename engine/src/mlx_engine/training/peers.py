@@ -132,7 +132,7 @@ class Leader(Member):
     def exchange(self, value: object) -> list[object]:
         behind = max(_BEHIND, _BEHIND_FACTOR * (time.monotonic() - self._met))
         try:
-            values = [value]
+            values = [json.loads(json.dumps(value))]  # as the others see it: tuples are lists
             for peer in self.peers:
                 with self._waiting(_Wait(behind, f"was {behind:.0f} s behind rank 0 and was ended", [peer])):
                     values.append(peer.link.receive())
