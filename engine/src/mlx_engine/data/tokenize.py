@@ -95,35 +95,35 @@ def write(
     writer.finish(msgspec.json.encode(notes))
 
 
-class _Text(NamedTuple):
-    """A row with a chat template around it."""
-
+class _RenderedRow(NamedTuple):
     sample: int
     texts: list[Rendered]
     rejected: str | None  # why
 
 
-def _chunks(rows: Collection[Row], renderer: Renderer, progress: Progress) -> Iterator[list[_Text]]:
-    chunk: list[_Text] = []
-    characters = 0
+def _chunks(rows: Collection[Row], renderer: Renderer, progress: Progress) -> Iterator[list[_RenderedRow]]:
+    chunk: list[_RenderedRow] = []
+    characters, total = 0, len(rows)
     for done, row in enumerate(rows):
-        progress(done, len(rows))
+        progress(done, total)
         try:
-            chunk.append(_Text(row.sample, renderer.render(row), None))
+            chunk.append(_RenderedRow(row.sample, renderer.render(row), None))
         except Rejected as error:
-            chunk.append(_Text(row.sample, [], str(error)))
+            chunk.append(_RenderedRow(row.sample, [], str(error)))
         characters += sum(len(rendered.text) for rendered in chunk[-1].texts)
         if len(chunk) == _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
     yield chunk
-    progress(len(rows), len(rows))
+    progress(total, total)
 
 
-def _encoded(chunks: Iterator[list[_Text]], encoder: Encoder) -> Iterator[tuple[list[_Text], list[Encoded]]]:
+def _encoded(
+    chunks: Iterator[list[_RenderedRow]], encoder: Encoder
+) -> Iterator[tuple[list[_RenderedRow], list[Encoded]]]:
     """One chunk is tokenised on another thread while the next is rendered on this one."""
     with ThreadPoolExecutor(1, "tokenize") as thread:
-        waiting: tuple[list[_Text], Future[list[Encoded]]] | None = None
+        waiting: tuple[list[_RenderedRow], Future[list[Encoded]]] | None = None
         for chunk in chunks:
             started = thread.submit(encoder, [rendered for row in chunk for rendered in row.texts])
             if waiting:
