@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-# Attention takes as long as all the rest at about so many tokens (data/batches.py). Used where two measurements do not
-# tell how much each of them takes.
-_SQUARE = 1500
+# Attention takes as long as all the rest at about so many tokens (data/batches.py). Of memory it need not take any.
+SQUARE_OF_TIME = 1500.0
+SQUARE_OF_MEMORY = math.inf
 _ALIKE = 0.1  # widths that differ by less can't tell it
 
 
@@ -34,12 +35,13 @@ class Cost:
         return self.position * load.positions + self.pair * load.pairs
 
 
-def fit(small: tuple[Load, float], large: tuple[Load, float]) -> Cost:
-    """The cost that two loads were measured to have. Neither of its parts can be negative."""
+def fit(small: tuple[Load, float], large: tuple[Load, float], square: float) -> Cost:
+    """The cost that two loads were measured to have. Where they don't tell its parts, neither of which can be negative,
+    pairs are taken to cost as much as positions at `square` tokens."""
     (a, b), values = (small[0], large[0]), [small[1], large[1]]
     if 1 - (a.pairs / a.positions) / (b.pairs / b.positions) > _ALIKE:
         position, pair = np.linalg.solve([[a.positions, a.pairs], [b.positions, b.pairs]], values)
         if position > 0 and pair >= 0:
             return Cost(float(position), float(pair))
-    position = sum(values) / (a.positions + b.positions + (a.pairs + b.pairs) / _SQUARE)
-    return Cost(position, position / _SQUARE)
+    position = sum(values) / (a.positions + b.positions + (a.pairs + b.pairs) / square)
+    return Cost(position, position / square)

@@ -30,7 +30,7 @@ from mlx_engine.training.verify import attempt, choose, probe, unverified, verif
 
 _STAGE_SECONDS = 0.5
 # Keeping freed buffers buys nothing on a CPU: the same steps took 17 CPU seconds with 3 GB, 256 MB and none of them.
-_CPU_CACHE_BYTES = 256 << 20
+CPU_CACHE_BYTES = 256 << 20
 # For evaluating some rows before the result is loaded for generation; a run that is to stop has little time.
 _PROBE_SECONDS = {"completed": 2.0, "stopped": 0.3}
 _VERIFYING = ".verifying"  # is in output_dir meanwhile
@@ -71,7 +71,7 @@ class Training:
         is tokenised has something to save."""
         command, engine = self._command, self._engine
         if engine.platform.on_cpu:
-            mx.set_cache_limit(_CPU_CACHE_BYTES)
+            mx.set_cache_limit(CPU_CACHE_BYTES)
         if command.ranks > 1 and self._group is ALONE:
             self._group = Leader(command, engine)
         group = self._group
