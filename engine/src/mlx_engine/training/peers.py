@@ -25,7 +25,7 @@ import msgspec
 
 from mlx_engine.cores import usable_cores
 from mlx_engine.platform import Platform
-from mlx_engine.process import Engine, error_frame, error_kind
+from mlx_engine.process import Engine, error_frame, error_kind, one_line
 from mlx_engine.protocol import EngineError, Train
 from mlx_engine.training.ranks import Link, Lost, Member, backend_of
 
@@ -139,7 +139,7 @@ class Leader(Member):
             for peer in self.peers:
                 peer.link.send(values)
         except Lost:
-            raise self._failure() from None
+            raise self._failure("The connection to a rank was lost") from None
         self._met = time.monotonic()
         return values
 
@@ -159,11 +159,12 @@ class Leader(Member):
         except RuntimeError as error:
             if error_kind(error) == "out_of_memory":
                 raise
-            raise self._failure() from error
+            raise self._failure(f"The ranks failed at {doing}: {one_line(error)}") from error
 
     @contextmanager
     def _meeting_place(self) -> Iterator[dict[str, str]]:
-        """Ports of 127.0.0.1, reserved: MLX's sockets may share them, other programs may not."""
+        """Ports of 127.0.0.1, reserved: MLX's sockets may share them, other programs may not. With NCCL, MLX listens on
+        all addresses for the moment in which rank 0 gives the others the group's id."""
         with ExitStack() as stack:
             ports = []
             for _ in range(self.size):
@@ -193,14 +194,14 @@ class Leader(Member):
         finally:
             self._wait = None
 
-    def _failure(self) -> EngineError:
+    def _failure(self, otherwise: str) -> EngineError:
         """Of the rank that has ended. MLX or the link can tell of the end before the process is gone."""
         for _ in range(100):
             for peer in self.peers:
                 if (failure := peer.failure()) is not None:
                     return failure
             time.sleep(0.05)
-        return EngineError("internal", "The ranks lost their connection to each other")
+        return EngineError("internal", otherwise)
 
     def _watch(self) -> None:
         while True:
@@ -218,7 +219,7 @@ class Leader(Member):
             if wait.inside_mlx and any(peer.ended.is_set() for peer in self.peers):
                 wait.after_end += 1
                 if wait.after_end > _TO_RAISE:
-                    self._engine.channel.send(error_frame(self._failure()))
+                    self._engine.channel.send(error_frame(self._failure(wait.fault)))
                     os._exit(1)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -179,7 +180,8 @@ class Follower(Member):
         except RuntimeError as error:
             if error_kind(error) == "out_of_memory":
                 raise
-            # Another rank has died; that one is to be named, not this one. Rank 0 ends the rest.
+            # Most likely another rank has died: that one is to be named, not this one, and rank 0 ends the rest.
+            print(f"Rank {self.rank}, {doing}: {error}", file=sys.stderr, flush=True)
             self._link.receive()
             raise
 
