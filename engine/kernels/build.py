@@ -97,8 +97,9 @@ def _run(command: list[str | Path | None], environment: dict[str, str], who: str
         return
     log = location.cache() / "build.log"
     log.write_text(f"{' '.join(words)}\n\n{result.stdout}")
-    errors = [line for line in result.stdout.splitlines() if re.search(r"error|not found|failed", line, re.IGNORECASE)]
-    first = errors[0].strip()[:200] if errors else f"exit status {result.returncode}"
+    # CMake puts its words on the line after "CMake Error at …:".
+    told = re.search(r"^.*\berror\b.*(?:(?<=:)\s*.+)?$", result.stdout, re.IGNORECASE | re.MULTILINE)
+    first = " ".join(told[0].split())[:200] if told else f"exit status {result.returncode}"
     raise NotBuilt(f"{who} failed: {first} (all of it: {log})")
 
 
