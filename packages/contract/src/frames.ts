@@ -24,6 +24,7 @@ export const HelloFrame = frame('hello', {
   backend: Type.String(),
   dtype: Type.String(),
   gflops: Nullable(Type.Number()),
+  kernels: Nullable(Type.String({ description: 'Told by the probe, on a CPU' })),
   mlx_version: Type.String(),
   mlx_lm_version: Type.String(),
 })
@@ -162,7 +163,10 @@ export const FinishedFrame = frame('finished', {
 
 // ---- estimate ----
 
-/** Last frame of mlx_engine.estimate, which is given a Train command and writes nothing. */
+/**
+ * Of mlx_engine.estimate, which is given a Train command and writes nothing: what is known before anything is measured,
+ * should that make memory run out, and again at the end. The last one counts.
+ */
 export const EstimatedFrame = frame('estimated', {
   total_steps: Type.Integer(),
   steps_per_epoch: Type.Integer(),

@@ -6,7 +6,7 @@ import { GenerateRequest, GenerateResponse, ProvidersResponse } from './generate
 import { HealthResponse } from './health.ts'
 import { CommandResponse, ListResponse, StatusResponse } from './job.ts'
 import { ModelsResponse } from './model.ts'
-import { StartRequest, StartResponse } from './start.ts'
+import { EstimateRequest, EstimateResponse, StartRequest, StartResponse } from './start.ts'
 
 /** What a key may do. `admin` includes the others; `train` and `generate` include `read`. */
 export const SCOPES = ['read', 'train', 'generate', 'admin'] as const
@@ -50,6 +50,16 @@ export const ROUTES = {
     scope: 'train',
     body: StartRequest,
     response: StartResponse,
+  },
+  trainEstimate: {
+    method: 'POST',
+    path: '/train/estimate',
+    summary: 'Dry run: exact token counts, measured speed and memory, whether it fits; starts nothing',
+    tag: 'training',
+    auth: 'required',
+    scope: 'train',
+    body: EstimateRequest,
+    response: EstimateResponse,
   },
   trainStatus: {
     method: 'GET',

@@ -13,6 +13,7 @@ import { createNotifier } from './events/notifier.ts'
 import { createClientPaths } from './files/client-paths.ts'
 import { listen, refuseOpenBind } from './http/listen.ts'
 import { VERSION } from './http/version.ts'
+import { tokenCache } from './jobs/command.ts'
 import { createRunner } from './jobs/runner.ts'
 import { createJobService } from './jobs/service.ts'
 import { createModels } from './models/index.ts'
@@ -79,7 +80,7 @@ async function start(config: Config, options: ServerOptions): Promise<{ server: 
       engine,
       models,
       log,
-      tokenCache: join(config.home, 'cache', 'tokens'),
+      tokenCache: tokenCache(config.home),
       maxConcurrentJobs: config.maxConcurrentJobs,
     })
     const deps = { config, adminKey: admin.key, log, store, jobs, events, engine, datasets, models, paths, providers }

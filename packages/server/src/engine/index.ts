@@ -2,6 +2,7 @@
 import { ServiceError } from '@mlx-training/contract'
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
+import { estimate } from './estimate.ts'
 import { createGeneration, IDLE_MILLISECONDS } from './generation.ts'
 import type { Engine } from './port.ts'
 import type { Deadlines } from './process.ts'
@@ -30,12 +31,17 @@ export function createEngine(
     else log.warn({ engine: found }, `engine unavailable: ${found.reason}`)
     return found
   })
-  const imports = new Set<Task<string>>()
+  const tasks = new Set<Task<unknown>>()
   const generation = createGeneration(config, {
     deadlines,
     idle,
     onCrash: (reason) => log.warn({ reason }, 'generation process ended'),
   })
+
+  async function run<T>(task: Task<T>): Promise<T> {
+    tasks.add(task)
+    return await task.result.finally(() => tasks.delete(task))
+  }
 
   function mustBeAvailable(): void {
     if (health.state === 'unavailable')
@@ -55,16 +61,27 @@ export function createEngine(
     },
     async importGguf(ggufPath, outputPath, onStage) {
       mustBeAvailable()
-      const task = importGguf(config, ggufPath, outputPath, onStage, deadlines)
-      imports.add(task)
-      return task.result.finally(() => imports.delete(task))
+      return await run(importGguf(config, ggufPath, outputPath, onStage, deadlines))
+    },
+    async estimate(command, { signal }) {
+      mustBeAvailable()
+      signal?.throwIfAborted()
+      const task = estimate(config, command, deadlines)
+      signal?.addEventListener('abort', task.cancel)
+      try {
+        return await run(task)
+      } catch (error) {
+        throw signal?.aborted ? signal.reason : error
+      } finally {
+        signal?.removeEventListener('abort', task.cancel)
+      }
     },
     async close() {
       closing = true
       probing.cancel()
-      const tasks = [...imports]
-      for (const task of tasks) task.cancel()
-      await Promise.allSettled([generation.close(), ready, ...tasks.map(({ result }) => result)])
+      const running = [...tasks]
+      for (const task of running) task.cancel()
+      await Promise.allSettled([generation.close(), ready, ...running.map(({ result }) => result)])
     },
   }
 }

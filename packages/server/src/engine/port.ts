@@ -23,6 +23,15 @@ export interface TrainingProcess {
   readonly exited: Promise<TrainingExit>
 }
 
+/** What a training would take. */
+export interface Estimate {
+  /** The last word of the process: measured, or, when memory ran out, what it knew before. */
+  estimated: FrameOf<'estimated'>
+  warnings: string[]
+  /** In words that a user can act on, when memory ran out; null otherwise. */
+  ranOut: string | null
+}
+
 export interface Engine {
   /** As probed at start; never throws. */
   health(): EngineHealth
@@ -37,6 +46,8 @@ export interface Engine {
     command: Omit<GenerateCommand, 'type' | 'id'>,
     options: { signal?: AbortSignal; onToken?: (text: string) => void },
   ): Promise<FrameOf<'done'>>
+  /** In a process of its own, which an aborted signal ends. Engine errors become ServiceErrors. */
+  estimate(command: TrainCommand, options: { signal?: AbortSignal }): Promise<Estimate>
   importGguf(ggufPath: string, outputPath: string, onStage?: (stage: FrameOf<'stage'>) => void): Promise<string>
   /** Ends the generation process and waits for it. Training processes are the runner's to end. */
   close(): Promise<void>

@@ -20,6 +20,7 @@ export const STARTING: EngineHealth = {
   backend: null,
   dtype: null,
   gflops: null,
+  kernels: null,
   mlx_version: null,
   mlx_lm_version: null,
 }
@@ -42,8 +43,8 @@ export function probe(config: EngineConfig, deadlines?: Partial<Deadlines>): Tas
     })
     const result = process.exited.then((end): EngineHealth => {
       if (hello && !error && end.code === 0) {
-        const { device, backend, dtype, gflops, mlx_version, mlx_lm_version } = hello
-        return { state: 'ready', reason: null, device, backend, dtype, gflops, mlx_version, mlx_lm_version }
+        const { type: _, protocol: __, pid: ___, ...found } = hello
+        return { state: 'ready', reason: null, ...found }
       }
       return unavailable(`${error?.message ?? explain(end)}. Run "npm run setup" to repair the engine`)
     })

@@ -1,7 +1,7 @@
 import { type GenerateRequest, PROVIDER_CLASS, ServiceError } from '@mlx-training/contract'
-import type { FastifyReply } from 'fastify'
 import type { Providers } from '../providers/index.ts'
 import type { GenerateInput } from '../providers/port.ts'
+import { clientSignal } from './client-signal.ts'
 import type { Handler } from './routes.ts'
 
 export const generate =
@@ -52,21 +52,3 @@ function inputOf(body: GenerateRequest): Omit<GenerateInput, 'model'> {
 
 const wrong = (field: string, message: string) =>
   new ServiceError('unprocessable', `${field}: ${message}`, { errors: [{ field, message }] })
-
-/** Aborts when the client leaves before its answer, or the server closes. */
-function clientSignal(reply: FastifyReply, closing: AbortSignal): { signal: AbortSignal; release: () => void } {
-  const controller = new AbortController()
-  const left = () => controller.abort(new ServiceError('timeout', 'The client left before its answer'))
-  const closed = () => controller.abort(new ServiceError('unavailable', 'The server is shutting down'))
-  reply.raw.on('close', left)
-  closing.addEventListener('abort', closed)
-  if (closing.aborted) closed()
-  if (reply.raw.destroyed) left()
-  return {
-    signal: controller.signal,
-    release: () => {
-      reply.raw.off('close', left)
-      closing.removeEventListener('abort', closed)
-    },
-  }
-}

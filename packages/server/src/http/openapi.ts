@@ -156,6 +156,7 @@ function failuresOf(route: Route): { status: number; answer: object }[] {
   if (route.body)
     codes.push('invalid_parameters', 'not_found', 'payload_too_large', 'unsupported_media_type', 'unprocessable')
   if (route.path === ROUTES.trainStart.path) codes.push('conflict', 'unavailable', 'insufficient_storage')
+  if (route.path === ROUTES.trainEstimate.path) codes.push('unavailable')
   if (route.path === ROUTES.generate.path) codes.push('provider_error', 'unavailable', 'provider_timeout')
   const statuses = [...new Set(codes.map((code) => ERRORS[code][0]))].sort()
   return statuses.map((status) => {

@@ -1,14 +1,17 @@
 import { type CommandResponse, type JobState, ServiceError } from '@mlx-training/contract'
 import type { EventLog } from '../events/port.ts'
+import { createDryRun, type DryRunDeps } from '../jobs/dry-run.ts'
 import type { Job } from '../jobs/port.ts'
 import { type StartDeps, startTraining } from '../jobs/start.ts'
 import { statusOf, summaryOf } from '../jobs/status.ts'
+import { clientSignal } from './client-signal.ts'
 import { cursorOf, startAfter } from './events.ts'
 import type { Handlers } from './routes.ts'
 import { EVENT_STREAM, type SseTimes, sendEvents } from './sse.ts'
 
 type TrainRoutes =
   | 'trainStart'
+  | 'trainEstimate'
   | 'trainStatus'
   | 'trainList'
   | 'trainStop'
@@ -17,7 +20,7 @@ type TrainRoutes =
   | 'trainEvents'
 
 export function train(
-  deps: StartDeps & { events: EventLog; closing: AbortSignal; sseTimes?: SseTimes },
+  deps: StartDeps & DryRunDeps & { events: EventLog; closing: AbortSignal; sseTimes?: SseTimes },
 ): Pick<Handlers, TrainRoutes> {
   const { jobs, events, closing, sseTimes } = deps
   const find = async (name: string): Promise<Job> => {
@@ -25,8 +28,13 @@ export function train(
     if (job) return job
     throw new ServiceError('not_found', `There is no experiment "${name}"; GET /train lists them`)
   }
+  const dryRun = createDryRun(deps)
   return {
     trainStart: ({ body }) => startTraining(body, deps),
+    trainEstimate: async ({ body, reply }) => {
+      const client = clientSignal(reply, closing)
+      return await dryRun(body, client.signal).finally(client.release)
+    },
     trainStatus: async ({ params }) => {
       const job = await find(params.name)
       return statusOf(job, await jobs.queuePosition(job))

@@ -1,9 +1,17 @@
+import { join } from 'node:path'
 import { StartRequest, type TrainCommand } from '@mlx-training/contract'
 import { Value } from 'typebox/value'
-import type { Job } from './port.ts'
+import type { Job, JobProgress } from './port.ts'
+
+type Commanded = Pick<Job, 'id' | 'attempt' | 'name' | 'request' | 'plan'> & {
+  progress: Pick<JobProgress, 'prepared' | 'memoryLevel'>
+}
+
+/** For tokenised data sets. */
+export const tokenCache = (home: string): string => join(home, 'cache', 'tokens')
 
 /** What the engine is told; everything is resolved and nothing of the user's own files is named. `cachePath`: for tokenised data sets. */
-export function trainCommand(job: Job, modelPath: string, cachePath: string): TrainCommand {
+export function trainCommand(job: Commanded, modelPath: string, cachePath: string): TrainCommand {
   const { plan } = job
   // A job that an older version queued lacks what has been added since.
   const request = Value.Default(StartRequest, structuredClone(job.request)) as StartRequest

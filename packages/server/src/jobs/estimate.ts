@@ -3,9 +3,8 @@ import { join } from 'node:path'
 import type { EngineHealth } from '@mlx-training/contract'
 import { readWeights } from '../models/weights.ts'
 
+/** How much is to be trained on. */
 export interface Workload {
-  /** Of the base model. */
-  parameters: number
   samples: number
   /** Of the data set's file. */
   bytes: number
@@ -14,7 +13,6 @@ export interface Workload {
   batchSize: number
   gradientAccumulationSteps: number
   maxSteps: number | null
-  full: boolean
 }
 
 /** English text in a byte-pair vocabulary; a row's field names and quotes stand for the chat template's tokens. */
@@ -28,21 +26,30 @@ const BYTES_PER_TOKEN = 4
 const EFFICIENCY = { cpu: 0.23, gpu: 0.4 }
 
 /** Start of a process, loading and tokenising. */
-const START_SECONDS = 10
+export const START_SECONDS = 10
+
+/** Times that the data set is gone through, or the part of it that max_steps leaves. */
+export function epochsOf(work: Workload): number {
+  const rows = (work.maxSteps ?? Number.POSITIVE_INFINITY) * work.batchSize * work.gradientAccumulationSteps
+  return Math.min(work.epochs, rows / Math.max(1, work.samples))
+}
+
+/** Of one epoch, by the size of the data set. */
+export function approximateTokens({ samples, bytes, maxSeqLength }: Workload): number {
+  return Math.min(samples * maxSeqLength, bytes / BYTES_PER_TOKEN)
+}
 
 /**
  * Seconds that training will take, by arithmetic alone; the status tells measured ones from the second step on.
  * FLOP a token and parameter: 2 forward and 2 back through the activations; full fine-tuning adds 2 for the weights'
  * gradients, which LoRA's frozen base does not need. null when the engine has measured nothing.
  */
-export function estimateSeconds(work: Workload, engine: Pick<EngineHealth, 'device' | 'gflops'>): number | null {
+export function estimateSeconds(
+  work: Workload & { parameters: number; full: boolean },
+  engine: Pick<EngineHealth, 'device' | 'gflops'>,
+): number | null {
   if (engine.gflops === null || engine.gflops <= 0) return null
-  const tokensPerRow = Math.min(work.maxSeqLength, work.bytes / BYTES_PER_TOKEN / Math.max(1, work.samples))
-  const rows = Math.min(
-    work.samples * work.epochs,
-    (work.maxSteps ?? Number.POSITIVE_INFINITY) * work.batchSize * work.gradientAccumulationSteps,
-  )
-  const flop = (work.full ? 6 : 4) * work.parameters * rows * tokensPerRow
+  const flop = (work.full ? 6 : 4) * work.parameters * epochsOf(work) * approximateTokens(work)
   const efficiency = engine.device === 'cpu' ? EFFICIENCY.cpu : EFFICIENCY.gpu
   return Math.round(START_SECONDS + flop / (engine.gflops * 1e9 * efficiency))
 }

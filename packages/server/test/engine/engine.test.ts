@@ -44,6 +44,7 @@ describe('the probe', () => {
       backend: 'fake',
       dtype: 'float32',
       gflops: 12.5,
+      kernels: null,
       mlx_version: '0',
       mlx_lm_version: '0',
     })
@@ -234,5 +235,76 @@ send("imported", path=given["output_path"], total_params=10)
     const slow = refused(engine.importGguf('/slow', '/o'))
     await engine.close()
     expect((await slow).code).toBe('unavailable')
+  })
+})
+
+describe('an estimate', () => {
+  const ESTIMATE = `
+hello()
+given = command()
+what = given["experiment_name"]
+def estimated(measured, fits):
+    send("estimated", total_steps=4, steps_per_epoch=2, samples=8, samples_dropped=0, samples_truncated=0, tokens=80,
+         trained_tokens=40, longest_sample=20, padding_share=0.1, measured_steps=measured, seconds=30.0,
+         seconds_per_step=None, tokens_per_second=None, peak_memory_mb=None, available_memory_mb=100.0, fits=fits,
+         advice=["rest"], trainable_params=16, total_params=256, target_modules=["q_proj"])
+if what == "nothing": sys.exit(0)
+if what == "dead": os.kill(os.getpid(), signal.SIGKILL)
+if what == "wrong": error("invalid_dataset", "no rows"); sys.exit(1)
+warning("careful")
+estimated(0, False)
+if what == "crashed": os.kill(os.getpid(), signal.SIGSEGV)
+if what == "full": error("out_of_memory", "Not enough memory: 12 GB"); sys.exit(1)
+if what == "bug": error("internal", "KeyError: x"); sys.exit(1)
+if what == "slow":
+    open(os.path.join(os.environ["PYTHONPATH"], "pid"), "w").write(str(os.getpid())); time.sleep(60)
+estimated(3, True)
+`
+  const of = (name: string, signal?: AbortSignal) =>
+    engine.estimate({ ...anyTrainCommand, experiment_name: name }, { signal })
+
+  it('is the last word of the process, with its warnings', async () => {
+    start({ estimate: ESTIMATE })
+    const { estimated, warnings, ranOut } = await of('fine')
+    expect(estimated).toMatchObject({ measured_steps: 3, fits: true })
+    expect([warnings, ranOut]).toEqual([['careful'], null])
+  })
+
+  it.each([
+    ['crashed', /SIGSEGV.*, as MLX on a CPU does when memory runs out/],
+    ['full', /^Not enough memory: 12 GB$/],
+  ])('is what was known before, when memory runs out: %s', async (name, reason) => {
+    start({ estimate: ESTIMATE })
+    const { estimated, ranOut } = await of(name)
+    expect(estimated).toMatchObject({ measured_steps: 0, fits: false })
+    expect(ranOut).toMatch(reason)
+  })
+
+  it.each([
+    ['nothing', 503, /^Nothing was estimated: The engine ended without finishing/],
+    ['dead', 503, /^Nothing was estimated: .*SIGKILL/],
+    ['wrong', 400, /^no rows$/],
+    ['bug', 500, /KeyError/],
+  ])('or an error: %s', async (name, status, message) => {
+    start({ estimate: ESTIMATE })
+    const error = await refused(of(name))
+    expect(error.status).toBe(status)
+    expect(error.message).toMatch(message)
+  })
+
+  it('ends when nobody waits for it any more, and with the engine', async () => {
+    start({ estimate: ESTIMATE })
+    const abort = new AbortController()
+    const pidFile = join(fake.config.engineSource, 'pid')
+    const slow = of('slow', abort.signal)
+    slow.catch(() => {})
+    await until(() => existsSync(pidFile) && readFileSync(pidFile, 'utf8') !== '')
+    abort.abort(new Error('gone'))
+    await expect(slow).rejects.toThrow('gone')
+    expect(isAlive(Number(readFileSync(pidFile, 'utf8')))).toBe(false)
+    await expect(of('fine', AbortSignal.abort(new Error('before')))).rejects.toThrow('before')
+    const other = refused(of('slow'))
+    await engine.close()
+    expect((await other).code).toBe('unavailable')
   })
 })

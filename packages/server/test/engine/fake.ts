@@ -14,7 +14,7 @@ def send(type, **fields):
     os.write(3, (json.dumps({"type": type, **fields}) + "\\n").encode())
 
 def hello(protocol=1):
-    send("hello", protocol=protocol, pid=os.getpid(), device="cpu", backend="fake", dtype="float32", gflops=12.5,
+    send("hello", protocol=protocol, pid=os.getpid(), device="cpu", backend="fake", dtype="float32", gflops=12.5, kernels=None,
          mlx_version="0", mlx_lm_version="0")
 
 def command():
@@ -56,8 +56,10 @@ export interface FakeEngine {
   remove(): void
 }
 
-/** `modules`: what follows the helpers above in train, serve, gguf or probe; a probe that works is there by default. */
-export function fakeEngine(modules: Partial<Record<'probe' | 'train' | 'serve' | 'gguf', string>>): FakeEngine {
+/** `modules`: what follows the helpers above in train, estimate, serve, gguf or probe; a probe that works is there by default. */
+export function fakeEngine(
+  modules: Partial<Record<'probe' | 'train' | 'estimate' | 'serve' | 'gguf', string>>,
+): FakeEngine {
   const folder = mkdtempSync(join(tmpdir(), 'engine-'))
   const engineSource = join(folder, 'src')
   mkdirSync(join(engineSource, 'mlx_engine'), { recursive: true })

@@ -75,6 +75,12 @@ const RIGHT: { [N in RouteName]?: object } = {
     output_dir: 'out',
     overwrite: true,
   },
+  trainEstimate: {
+    model_name: './tiny',
+    lora: { use_lora: true },
+    dataset: { dataset_path: 'data.json' },
+    output_dir: 'out',
+  },
   datasetsValidate: { file_path: 'data.json' },
   generate: { prompt: 'Hi', model: './tiny', system: 'Brief' },
 }
@@ -83,7 +89,7 @@ let count = 0
 function nearlyRight(name: RouteName): fc.Arbitrary<object> {
   const right = RIGHT[name] ?? {}
   const replaced = fc.constantFrom(...Object.keys(right)).chain((key) => strange.map((value) => ({ [key]: value })))
-  const inner = strange.map((dataset_path) => (name === 'trainStart' ? { dataset: { dataset_path } } : {}))
+  const inner = strange.map((dataset_path) => (name.startsWith('train') ? { dataset: { dataset_path } } : {}))
   const own = () => (name === 'trainStart' ? { experiment_name: `e${++count}` } : {})
   return fc.oneof(replaced, inner).map((change) => ({ ...own(), ...right, ...change }))
 }
