@@ -1,7 +1,8 @@
 """What of MLX and mlx-lm the kernels replace while a model computes, and when the original is called after all.
 
 - mx.fast.scaled_dot_product_attention by attention. Original: not float32; sinks; values of another width than the
-  keys; a mask that is neither None, 'causal' nor packed.
+  keys; a mask that is neither None, 'causal' nor packed; more queries
+  than keys.
 - mx.fast.rms_norm by rms_norm. Original: not float32.
 - mx.fast.rope by rope. Original: not float32; an array as offset; neither 3 nor 4 axes.
 - mlx_lm.models.activations.swiglu, wherever a model has imported it, by silu. Original: not float32; shapes differ.
@@ -63,9 +64,10 @@ def _attention(ops: Ops, original: Function) -> Function:
         q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Any = None, sinks: Any = None, **more: Any
     ) -> mx.array:
         starts, window = getattr(mask, "starts", None), getattr(mask, "window", None) or 0
-        known = mask is None or (isinstance(mask, str) and mask == "causal") or starts is not None
+        causal = (isinstance(mask, str) and mask == "causal") or starts is not None
+        known = mask is None or (causal and q.shape[2] <= k.shape[2])
         if known and sinks is None and not more and _float32(q, k, v) and k.shape == v.shape:
-            return ops.attention(q, k, v, scale=scale, causal=mask is not None, window=window, starts=starts)
+            return ops.attention(q, k, v, scale=scale, causal=causal, window=window, starts=starts)
         if starts is not None:
             mask = _dense(starts, window, q.shape[2], k.shape[2])
         return original(q, k, v, scale=scale, mask=mask, sinks=sinks, **more)
