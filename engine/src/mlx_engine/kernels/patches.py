@@ -1,8 +1,7 @@
 """What of MLX and mlx-lm the kernels replace while a model computes, and when the original is called after all.
 
 - mx.fast.scaled_dot_product_attention by attention. Original: not float32; sinks; values of another width than the
-  keys; a mask that is neither None, 'causal' nor packed; more queries
-  than keys.
+  keys; a mask that is neither None, 'causal' nor packed; more queries than keys.
 - mx.fast.rms_norm by rms_norm. Original: not float32.
 - mx.fast.rope by rope. Original: not float32; an array as offset; neither 3 nor 4 axes.
 - mlx_lm.models.activations.swiglu, wherever a model has imported it, by silu. Original: not float32; shapes differ.
