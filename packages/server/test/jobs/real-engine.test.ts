@@ -1,12 +1,13 @@
 /** The whole way with the real engine: a tiny random model trains, is paused, killed, resumed and stopped, and generates. */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { StartRequest } from '@mlx-training/contract'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadConfig, PROJECT_ROOT } from '../../src/config.ts'
+import { tokenCache, trainCommand } from '../../src/jobs/command.ts'
 import type { Job } from '../../src/jobs/port.ts'
 import { type House, openHouse } from './house.ts'
 import { newJob } from './jobs.ts'
@@ -111,6 +112,29 @@ describe('the real engine', () => {
     const here = readdirSync(join(home, 'outputs', 'bumpy', 'checkpoints')).map((name) => Number(name.slice(5)))
     expect(job.progress.checkpoints.map(({ step }) => step)).toEqual(here.sort((a, b) => a - b))
   }, 120_000)
+
+  it('estimates what a job then tells, and leaves nothing behind', async () => {
+    const job = (await house.jobs.get('straight')) as Job
+    const outputDir = join(home, 'outputs', 'never')
+    const command = trainCommand(
+      { ...job, plan: { ...job.plan, outputDir }, progress: { prepared: null, memoryLevel: 0 } },
+      join(home, 'model'),
+      tokenCache(home),
+    )
+    const { estimated, ranOut } = await house.engine.estimate(command, {})
+    const {
+      resumed_from_step: _,
+      validation_samples: __,
+      packing: ___,
+      lanes: ____,
+      ranks: _____,
+      ...counts
+    } = job.progress.prepared as NonNullable<Job['progress']['prepared']>
+    expect(estimated).toMatchObject({ ...counts, fits: true, measured_steps: 3 })
+    expect(estimated.seconds).toBeGreaterThan(0)
+    expect(ranOut).toBeNull()
+    expect(existsSync(outputDir)).toBe(false)
+  }, 60_000)
 
   it('stops with an adapter that changes what is generated', async () => {
     const job = await submit('stopped', { epochs: 1000 })
