@@ -1,4 +1,4 @@
-// npm run lock: makes engine/locks/*.lock from the .in files: for every platform, with hashes, without addresses.
+// npm run lock: makes the Python side's lock files from their .in files: for every platform, with hashes, without addresses.
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fail, ROOT, run, Stop, VENV } from './lib.mjs'
@@ -11,11 +11,18 @@ const options =
   '--universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet --upgrade'.split(
     ' ',
   )
-for (const name of ['default', 'cuda12', 'cuda13', 'model']) {
-  const only = name === 'model' ? ['--no-deps'] : []
+for (const name of [
+  'locks/default',
+  'locks/cuda12',
+  'locks/cuda13',
+  'locks/model',
+  'kernels/nanobind',
+  'kernels/tools',
+]) {
+  const only = name === 'locks/model' ? ['--no-deps'] : []
   const { code } = await run(uv, ['pip', 'compile', ...options, ...only, `${name}.in`, '-o', `${name}.lock`], {
-    cwd: join(ROOT, 'engine', 'locks'),
+    cwd: join(ROOT, 'engine'),
   })
-  if (code !== 0) fail(new Stop(`uv could not resolve engine/locks/${name}.in.`))
-  console.log(`engine/locks/${name}.lock`)
+  if (code !== 0) fail(new Stop(`uv could not resolve engine/${name}.in.`))
+  console.log(`engine/${name}.lock`)
 }
