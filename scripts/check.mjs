@@ -10,8 +10,8 @@ const checks = [
   ['TypeScript: format and lint', ...node('@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '.')],
   ['TypeScript: types', ...node('typescript/bin/tsc', '-b')],
   ['TypeScript: types of tests', ...node('typescript/bin/tsc', '-p', 'tsconfig.test.json')],
-  ['Python: format', ...ruff('format', '--config', 'engine/pyproject.toml', '--check', 'engine', 'bench')],
-  ['Python: lint', ...ruff('check', '--config', 'engine/pyproject.toml', 'engine', 'bench')],
+  ['Python: format', ...ruff('format', '--check', 'engine', 'bench')],
+  ['Python: lint', ...ruff('check', 'engine', 'bench')],
 ]
 let failed = 0
 for (const [title, command, args] of checks) {
