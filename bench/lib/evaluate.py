@@ -19,6 +19,7 @@ platform.setup()
 
 import mlx.core as mx  # noqa: E402  after the BLAS
 import mlx.nn as nn  # noqa: E402
+
 from mlx_engine.models.load import load_model, load_text  # noqa: E402
 
 

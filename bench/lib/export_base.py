@@ -19,6 +19,7 @@ found = platform.setup()
 
 import mlx.core as mx  # noqa: E402  after the BLAS
 from mlx.utils import tree_flatten  # noqa: E402
+
 from mlx_engine.models.load import load_model  # noqa: E402
 
 source, output, prompt = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
