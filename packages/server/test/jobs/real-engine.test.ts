@@ -1,32 +1,21 @@
 /** The whole way with the real engine: a tiny random model trains, is paused, killed, resumed and stopped, and generates. */
-import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { StartRequest } from '@mlx-training/contract'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { loadConfig, PROJECT_ROOT } from '../../src/config.ts'
 import { tokenCache, trainCommand } from '../../src/jobs/command.ts'
 import type { Job } from '../../src/jobs/port.ts'
 import { type House, openHouse } from './house.ts'
 import { newJob } from './jobs.ts'
+import { engineSource, makeTinyModel, python, writeRows } from './real.ts'
 
-const { python, engineSource } = loadConfig({})
 let home: string
 let house: House
 
 beforeAll(async () => {
   home = mkdtempSync(join(tmpdir(), 'real-engine-'))
-  execFileSync(
-    python,
-    [
-      '-c',
-      'import sys, mlx_engine; from pathlib import Path; from tiny import make_tiny_model; make_tiny_model(Path(sys.argv[1]))',
-      join(home, 'model'),
-    ],
-    { env: { ...process.env, PYTHONPATH: [engineSource, join(PROJECT_ROOT, 'engine', 'tests')].join(':') } },
-  )
+  makeTinyModel(join(home, 'model'))
   house = await openHouse({
     folder: home,
     config: { python, engineSource, home },
@@ -41,16 +30,7 @@ afterAll(async () => {
 
 /** 40 rows, two at a time: 20 steps an epoch. */
 function submit(name: string, request: Partial<StartRequest>): Promise<Job> {
-  const rows = Array.from({ length: 40 }, (_, sample) => ({
-    sample,
-    messages: [
-      { role: 'user', content: `Say ${sample}` },
-      { role: 'assistant', content: `It is ${sample}, as you said.` },
-    ],
-  }))
-  const path = join(home, 'rows.jsonl')
-  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
-  const sha256 = createHash('sha256').update(readFileSync(path)).digest('hex')
+  const rows = Array.from({ length: 40 }, (_, row): [string, string] => [`Say ${row}`, `It is ${row}, as you said.`])
   const job = newJob(name, join(home, 'outputs', name))
   return house.jobs.submit({
     name,
@@ -58,7 +38,7 @@ function submit(name: string, request: Partial<StartRequest>): Promise<Job> {
     plan: {
       ...job.plan,
       model: { kind: 'folder', name: 'tiny', path: join(home, 'model') },
-      dataset: { path, sha256, format: 'sharegpt', samples: 40, warnings: [] },
+      dataset: writeRows(join(home, 'rows.jsonl'), rows),
     },
   })
 }
