@@ -12,7 +12,13 @@ export function checkRequest(request: Request): void {
     })
 }
 
-const RULES: readonly Rule[] = [oneValidationSet, evaluationNeedsRows, loraFieldsNeedLora]
+const RULES: readonly Rule[] = [
+  oneValidationSet,
+  evaluationNeedsRows,
+  thresholdNeedsPatience,
+  samplesNeedPrompts,
+  loraFieldsNeedLora,
+]
 
 function oneValidationSet({ dataset }: Request): FieldError[] {
   if (dataset.validation_path === undefined || dataset.validation_split === undefined) return []
@@ -33,6 +39,18 @@ function evaluationNeedsRows({ dataset, ...request }: Request): FieldError[] {
       field,
       message: 'needs held-out rows: give dataset.validation_split (0.1, say) or dataset.validation_path',
     }))
+}
+
+function thresholdNeedsPatience({ early_stopping_threshold: threshold, early_stopping_patience: patience }: Request) {
+  if (threshold === 0 || patience !== undefined) return []
+  return [
+    { field: 'early_stopping_threshold', message: 'needs early_stopping_patience: after how many evaluations to end' },
+  ]
+}
+
+function samplesNeedPrompts({ sample_prompts, sample_steps }: Request): FieldError[] {
+  if (sample_steps === undefined || sample_prompts.length > 0) return []
+  return [{ field: 'sample_steps', message: 'needs sample_prompts: what to ask' }]
 }
 
 function loraFieldsNeedLora({ lora }: Request): FieldError[] {

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { type EngineHealth, type EstimateRequest, ServiceError, type StartRequest } from '@mlx-training/contract'
 import type { Datasets, Snapshot } from '../datasets/port.ts'
 import type { Engine } from '../engine/port.ts'
@@ -30,6 +31,7 @@ export interface Resolved {
 export async function resolveTraining(request: StartRequest | EstimateRequest, deps: ResolveDeps): Promise<Resolved> {
   checkRequest(request)
   const health = await workingEngine(deps.engine)
+  checkRanks(request.ranks, health)
   const model = await atField('model_name', () => deps.models.resolve(request.model_name))
   const base = await baseOf(model)
   const method = methodOf(request)
@@ -85,6 +87,14 @@ async function workingEngine(engine: Pick<Engine, 'ready'>): Promise<EngineHealt
   if (health.state !== 'ready')
     throw new ServiceError('unavailable', `Training needs the engine, which is not available: ${health.reason}`)
   return health
+}
+
+/** How many GPUs there are is known to the engine alone. */
+function checkRanks(ranks: number, { device }: EngineHealth): void {
+  const cores = availableParallelism()
+  if (device !== 'cpu' || ranks <= cores) return
+  const message = `is ${ranks}, but this machine has ${cores} cores: at most one rank a core. One rank uses all of them, too`
+  throw new ServiceError('invalid_parameters', `ranks ${message}`, { errors: [{ field: 'ranks', message }] })
 }
 
 async function baseOf(model: ModelRef): Promise<{ quantization: string | null; parameters: number | null }> {

@@ -37,3 +37,9 @@ test('fields that do are kept for the engine', async () => {
   expect(job?.request).toMatchObject({ eval_steps: 5, dataset: { validation_split: 0.1, loss_on: 'all' } })
   expect(job?.plan.validation).toBeNull()
 })
+
+test('more ranks than the machine has cores are refused', async () => {
+  const { status, body } = await start('crowd', { ranks: 64 })
+  expect(status).toBe(400)
+  expect(body.errors).toMatchObject([{ field: 'ranks', message: expect.stringContaining('at most one rank a core') }])
+})

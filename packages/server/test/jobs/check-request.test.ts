@@ -44,6 +44,13 @@ describe('fields that go together', () => {
 })
 
 describe("fields that don't", () => {
+  it('what is about samples or early stopping, without them', () => {
+    expect(fieldsOf({ sample_steps: 5 })).toEqual(['sample_steps'])
+    expect(fieldsOf({ early_stopping_threshold: 0.1 })).toEqual(['early_stopping_threshold'])
+    const both = { sample_prompts: ['Hi'], sample_steps: 5, dataset: split, early_stopping_patience: 1 }
+    expect(() => checkRequest(request({ ...both, early_stopping_threshold: 0.1 }))).not.toThrow()
+  })
+
   it('two validation sets', () => {
     const error = problemsOf({ dataset: { ...split, ...file } })
     expect(error.code).toBe('invalid_parameters')
