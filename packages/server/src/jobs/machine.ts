@@ -37,8 +37,8 @@ export const AT_WORK: readonly JobState[] = ['preparing', 'running', 'stopping']
 
 /** Claims in a row without a new checkpoint, after which a crashing job has failed. */
 export const MAX_FRUITLESS = 5
-/** The same when memory ran out at the last of them. Each such attempt halves what is computed at a time, so that the
- *  common sizes have come down to single rows and recomputed layers by then; after that nothing is left to be tried. */
+/** The same when memory ran out at the last of them. Each such attempt halves what is computed at a time: 64 rows are one
+ *  row after six, and its layers recomputed after the seventh, which leaves nothing to try. */
 export const MAX_FRUITLESS_OUT_OF_MEMORY = 8
 
 /** `at`: the time of the move, RFC 3339. An empty change means that what is asked for is so already. */
