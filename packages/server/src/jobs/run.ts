@@ -35,7 +35,7 @@ export class Run {
   readonly #closing = new AbortController()
   #process: TrainingProcess | null = null
   #asked: 'suspend' | 'stop' | null = null
-  #stage = { name: '', at: 0 }
+  #stage = { name: '', done: -1, at: 0 }
 
   constructor(job: Job, dependencies: RunDependencies) {
     this.#job = job
@@ -110,11 +110,13 @@ export class Run {
     this.#follow(await this.#write((job) => project(job, frame, now(), existsSync)))
   }
 
-  /** A few times a second is enough for stages; their first and last always come through. */
+  /** A few times a second is enough for stages, and only what is new; their first and last always come through. */
   #isDue(name: string, done: number, total: number): boolean {
     const at = Date.now()
-    if (name === this.#stage.name && at - this.#stage.at < STAGE_MILLISECONDS && done !== total) return false
-    this.#stage = { name, at }
+    const isNews = name !== this.#stage.name || done !== this.#stage.done
+    const isEarly = name === this.#stage.name && at - this.#stage.at < STAGE_MILLISECONDS && done !== total
+    if (!isNews || isEarly) return false
+    this.#stage = { name, done, at }
     return true
   }
 

@@ -33,7 +33,9 @@ output, attempt = given["output_dir"], given["attempt"]
 warning(f"attempt {attempt} resume {given['resume']}")
 `
 const COMPLETE = `${BEGIN}
-send("stage", stage="loading_model", done=0, total=0)
+for again in range(3):
+    send("stage", stage="loading_model", done=0, total=0)
+    time.sleep(0.3)
 prepared()
 for number in range(1, 5): step(number)
 send("eval", step=4, loss=0.75, trained_tokens=40, perplexity=2.1, token_accuracy=0.5, best=True)
