@@ -47,16 +47,17 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
         (None, 0, [100, 20]),
         (20, 0, [100, 20]),
         (3, 0, [100, 20, 3]),
-        (None, 50, [100, 20]),
-        (None, 19, [100, 20, 3]),
-        (3, 2, [100, 20, 3, 1]),
+        (None, 50, [100, 20, 2]),  # 2 was the best at 20
+        (None, 19, [100, 20, 3, 1]),  # and 1 at 3
+        (3, 2, [100, 20, 3, 2]),
     ],
 )
-def test_the_newest_two_the_best_and_a_recovery_s_start_stay(
+def test_the_newest_the_best_and_what_a_recovery_needs_stay(
     tmp_path: Path, best: int | None, anchor: int, kept: list[int]
 ) -> None:
-    for step in (1, 20, 3, 100):
-        save(tmp_path, step)
+    for step, best_then in ((1, None), (2, None), (3, 1), (20, 2), (100, 3)):
+        folder = save(tmp_path, step)
+        checkpoint.update(folder, Progress(step=step, validation=Validation(best_step=best_then)), {})
     checkpoint.prune(tmp_path, Progress(anchor=anchor, validation=Validation(best_step=best)))
     assert [checkpoint.step_of(path) for path in checkpoint.steps(tmp_path)] == kept
 

@@ -125,12 +125,23 @@ def update(folder: Path, progress: Progress, pinned: dict[str, Any]) -> None:
 
 
 def prune(root: Path, progress: Progress) -> None:
-    """Removes all but the newest, the best, and the one that a recovery would begin at."""
+    """Removes all but the newest, the best, and the one that a recovery would begin at with what was the best then."""
     found = steps(root)
+    kept = {progress.validation.best_step, *map(step_of, found[:KEPT])}
     start = next((folder for folder in found if step_of(folder) <= progress.anchor), None)
-    for folder in found[KEPT:]:
-        if folder != start and step_of(folder) != progress.validation.best_step:
+    if start is not None:
+        kept |= {step_of(start), best_step(start)}
+    for folder in found:
+        if step_of(folder) not in kept:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def best_step(folder: Path) -> int | None:
+    """Of the lowest validation loss that was known in this checkpoint. None: none was, or it can't be read."""
+    try:
+        return _read(folder).progress.validation.best_step
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def steps(root: Path) -> list[Path]:

@@ -153,7 +153,7 @@ class Run:
         for folder in checkpoint.steps(self._checkpoints):
             if checkpoint.step_of(folder) <= to and (manifest := self._verified(folder)):
                 self._take(folder, manifest)
-                if self._is_finite():
+                if self._is_finite() and self._has_best():
                     break
             if self._writes:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -198,6 +198,11 @@ class Run:
     def _is_finite(self) -> bool:
         arrays = [*self.subject.weights().values(), *state_arrays(self._optimizer).values()]
         return mx.stack([mx.isfinite(array).all() for array in arrays]).all().item()
+
+    def _has_best(self) -> bool:
+        """Whether the checkpoint of the best step so far is there: a better one, now gone, may have replaced it."""
+        step = self.progress.validation.best_step
+        return step is None or checkpoint.folder_of(self._checkpoints, step).exists()
 
     def _new_optimizer(self) -> Any:
         optimizer = make_optimizer(self._command, self.subject.model)

@@ -75,13 +75,17 @@ function kept(job: Job, progress: Partial<JobProgress>, told: NewEvent): JobUpda
 }
 
 /** Steps and checkpoints after the point from which the engine goes on are as if they had not been. */
-function rewound({ step, checkpoints, evaluation, best }: JobProgress, to: number): Partial<JobProgress> {
+function rewound({ step, checkpoints, evaluation }: JobProgress, to: number): Partial<JobProgress> {
+  const left = checkpoints.filter((checkpoint) => checkpoint.step <= to)
+  let best: JobProgress['best'] = null
+  for (const { step, validation_loss: loss } of left)
+    if (loss !== null && (best === null || loss < best.loss)) best = { step, loss }
   return {
     stage: null,
     step: step && to > 0 ? { ...step, step: Math.min(step.step, to) } : null,
-    checkpoints: checkpoints.filter((checkpoint) => checkpoint.step <= to),
+    checkpoints: left.map((checkpoint) => ({ ...checkpoint, best: checkpoint.step === best?.step })),
     evaluation: evaluation && evaluation.step <= to ? evaluation : null,
-    best: best && best.step <= to ? best : null,
+    best,
     verified: null,
   }
 }

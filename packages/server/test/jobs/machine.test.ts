@@ -182,6 +182,29 @@ describe('the job machine', () => {
     expect(move(job, { type: 'claim' }).reason).toBeNull()
   })
 
+  it('takes back what came after the step that the engine goes on from', () => {
+    let job = jobIn('running', { attempt: 1 })
+    const see = (frame: Frame) => {
+      job = apply(job, project(job, frame, AT, () => true) as JobUpdate)
+    }
+    for (const [step, loss, best] of [
+      [10, 2, true],
+      [20, 3, false],
+      [30, 1, true],
+    ] as const) {
+      see({ type: 'eval', step, loss, trained_tokens: 4, perplexity: 2, token_accuracy: 0.5, best })
+      see({ type: 'checkpoint', step, path: `/c/${step}`, loss: 1, validation_loss: loss, best })
+    }
+    expect(job.progress.best).toEqual({ step: 30, loss: 1 })
+    see({ type: 'rollback', step: 20, learning_rate_scale: 0.5, message: 'back to 20' })
+    expect(job.progress.best).toEqual({ step: 10, loss: 2 })
+    expect(job.progress.checkpoints.map(({ step, best }) => [step, best])).toEqual([
+      [10, true],
+      [20, false],
+    ])
+    expect(job.progress.warnings).toEqual(['back to 20'])
+  })
+
   it('tells a failure with its log before the state, and the end last', () => {
     const result = transition(jobIn('running', { attempt: 1 }), { type: 'refused', reason: 'bad', log: ['x'] }, AT)
     expect('events' in result && result.events).toEqual([
