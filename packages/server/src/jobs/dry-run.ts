@@ -31,9 +31,13 @@ export function createDryRun({ config, engine, datasets, models, jobs }: DryRunD
   return async (request, signal) => {
     const { plan, dataset } = await resolveTraining(request, { engine, datasets, models })
     if (busy)
-      throw new ServiceError('unavailable', 'Another estimate is being made, and they would disturb each other: ask again when it is done', {
-        retryAfter: 30,
-      })
+      throw new ServiceError(
+        'unavailable',
+        'Another estimate is being made, and they would disturb each other: ask again when it is done',
+        {
+          retryAfter: 30,
+        },
+      )
     busy = true
     try {
       const modelPath = await models.ensure(plan.model, { signal })
