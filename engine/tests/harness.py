@@ -103,7 +103,7 @@ def train_command(folder: Path, model: Path, rows: list[dict[str, Any]], **chang
     return msgspec.convert(values, Train)
 
 
-class _Frames(Channel):
+class Frames(Channel):
     """Keeps the frames instead of writing them, and asks on the sender's thread what to answer."""
 
     def __init__(self, answer: Callable[[Frame], None]) -> None:
@@ -119,7 +119,7 @@ class _Frames(Channel):
 
 def train(command: Train, on_frame: Callable[[Frame], Command | None] = lambda frame: None) -> list[Frame]:
     """Trains in this process and returns the frames. What `on_frame` returns is sent as a command."""
-    channel = _Frames(lambda frame: (command := on_frame(frame)) and engine.commands.put(command))
+    channel = Frames(lambda frame: (command := on_frame(frame)) and engine.commands.put(command))
     engine = Engine(channel, platform.setup())
     # No take-over, which would end this very process.
     Training(command, engine, grace=3600).run()

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import msgspec
 import numpy as np
 import pytest
 from mlx_lm import load as mlx_lm_load
 
-from harness import files, newest, numbers, of, questions, train, train_command
+from harness import Frames, files, newest, numbers, of, questions, train, train_command
+from mlx_engine import platform
+from mlx_engine.process import Engine
 from mlx_engine.protocol import EngineError
 from mlx_engine.training import checkpoint
+from mlx_engine.training.method import prepare
+from mlx_engine.training.run import Run
 from tiny import alter
 
 
@@ -156,6 +161,25 @@ def test_checkpoints_with_infinities_are_passed_over(tmp_path: Path, gap: Path) 
         train(train_command(tmp_path, gap, rows, save_steps=10, **changes), watch)
     assert spoiled
     assert [r["step"] for r in of(seen, "rollback")] == [10, 10, 0]
+
+
+@pytest.mark.parametrize(("best", "step"), [(2, 0), (3, 3), (None, 3)])
+def test_goes_further_back_where_the_best_of_then_is_gone(
+    tmp_path: Path, model: Path, best: int | None, step: int
+) -> None:
+    """Of 4 steps the newest two checkpoints are there. That of step 3 knows a best one, which a later has replaced."""
+    command = train_command(tmp_path, model, questions(8), epochs=1, save_steps=1)
+    train(command)
+    folder = checkpoint.folder_of(tmp_path / "out" / "checkpoints", 3)
+    progress = checkpoint.verify(folder).progress
+    progress.validation.best_step = best
+    checkpoint.update(folder, progress, {})
+    engine = Engine(Frames(lambda frame: None), platform.setup())
+    run = Run(msgspec.structs.replace(command, resume=True), engine, prepare(command, engine.platform))
+    assert run.progress.step == 4
+    run.rewind(3, [3])
+    assert (run.progress.step, run.progress.rate_halvings) == (step, [3])
+    assert newest(tmp_path) == folder if step else not checkpoint.steps(folder.parent)
 
 
 # ---- how a run has ended ----
