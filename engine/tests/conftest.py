@@ -1,4 +1,6 @@
 import importlib.util
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,8 +8,25 @@ from hypothesis import settings
 
 import mlx_engine  # noqa: F401  (first, so that MKL is in place before a test imports mlx.core)
 
+_STATUS = pytest.StashKey[int]()
+
 settings.register_profile("no deadline", deadline=None)  # timings decide no test
 settings.load_profile("no deadline")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends the process as the engine ends its own. Up to Python 3.12 a thread counts as ended before its C++ part is,
+    and one that destroys its MLX stream while the process destroys everything aborts it: 1 exit in 5."""
+    if _STATUS in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[_STATUS])
 
 
 @pytest.fixture(scope="session")

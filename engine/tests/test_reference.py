@@ -5,23 +5,26 @@ Gradients are central differences; in float64 those are good to 1e-9 here.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map
-from mlx_lm import load as mlx_lm_load
 
-from mlx_engine.data.batches import collate
-from mlx_engine.data.tokenize import Example
-from mlx_engine.protocol import LoraSpec
-from mlx_engine.training.lora import apply_lora
-from mlx_engine.training.loss import Loss, arrays
+from harness import train_command
+from mlx_engine import kernels, platform
+from mlx_engine.data.examples import Example
+from mlx_engine.training import compute as compute_module
+from mlx_engine.training import loss as loss_module
+from mlx_engine.training.compute import Compute
+from mlx_engine.training.method import prepare
+from test_compute import Rows
 from tiny import make_tiny_model
 
 HEADS, KV_HEADS, WIDTH, EPS, THETA, SCALE = 4, 2, 16, 1e-5, 10000.0, 2.0
+FUSED = [True, False] if kernels.load().active else [False]
 Weights = dict[str, np.ndarray]
 
 
@@ -80,25 +83,46 @@ def mean_loss(weights: Weights, rows: list[Example]) -> float:
     return total / count
 
 
-def test_loss_and_lora_gradients(tmp_path: Path) -> None:
-    model, _ = mlx_lm_load(str(make_tiny_model(tmp_path)))
-    apply_lora(model, LoraSpec(rank=4, alpha=8.0, dropout=0.0, target_modules=["all-linear"]), 1)
+@pytest.mark.parametrize("fused", FUSED, ids=lambda fused: "kernels" if fused else "stock")
+@pytest.mark.parametrize("accumulated", [False, True], ids=["one batch", "accumulated"])
+@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+def test_loss_and_lora_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: bool, accumulated: bool, fused: bool
+) -> None:
+    """Of a step as the trainer makes it, on two lanes."""
+    monkeypatch.setattr(compute_module, "usable_cores", lambda: 2)
+    with kernels.patched(kernels.load()) if fused else nullcontext():
+        if not fused:
+            monkeypatch.setattr(loss_module, "_can_be_fused", lambda head: False)
+        _compare(tmp_path, packing, accumulated)
+
+
+def _compare(tmp_path: Path, packing: bool, accumulated: bool) -> None:
+    command = train_command(
+        tmp_path,
+        make_tiny_model(tmp_path / "model"),
+        [],
+        lora__target_modules=["all-linear"],
+        dataset__packing=packing,
+    )
+    found = platform.setup()
+    subject = prepare(command, found)
     mx.random.seed(2)
-    model.update(tree_map(lambda p: p + 0.1 * mx.random.normal(p.shape), model.trainable_parameters()))
+    subject.model.update(tree_map(lambda p: p + 0.1 * mx.random.normal(p.shape), subject.model.trainable_parameters()))
     generator = np.random.default_rng(3)
     rows = [
-        Example(0, generator.integers(4, 380, n).astype(np.int32), np.arange(n) >= start)
-        for n, start in ((7, 3), (12, 5), (4, 1))
+        Example(i, generator.integers(4, 380, n).astype(np.int32), np.arange(n) >= start)
+        for i, (n, start) in enumerate(((7, 3), (12, 5), (4, 1), (9, 8)))
     ]
-    batch = collate(rows, 0)
-    loss = Loss(model)
-    assert loss.responses_only
-    share = 1 / len(batch.targets)
-    value, tree = nn.value_and_grad(model, lambda *batch: loss(*batch) * share)(*arrays(batch))
-    weights = {name: np.array(w).astype(np.float64) for name, w in tree_flatten(model.parameters())}
-    assert value.item() == pytest.approx(mean_loss(weights, rows), rel=1e-6)
+    compute = Compute(command, subject, found)
+    assert compute.packs == packing
+    assert compute.responses_only
+    batches = [[0, 1], [2, 3]] if accumulated else [[0, 1, 2, 3]]
+    computed = compute.step(0, Rows(rows), [np.array(batch) for batch in batches], lambda: None)
+    weights = {name: np.array(w).astype(np.float64) for name, w in tree_flatten(subject.model.parameters())}
+    assert computed.loss.item() == pytest.approx(mean_loss(weights, rows), rel=1e-6)
 
-    gradients = dict(tree_flatten(tree))
+    gradients = dict(tree_flatten(computed.gradients))
     assert len(gradients) == 2 * 2 * 7
     step = 1e-5
     for name, gradient in gradients.items():
@@ -110,4 +134,5 @@ def test_loss_and_lora_gradients(tmp_path: Path) -> None:
             sides.append(mean_loss(weights, rows))
         weights[name][place] = kept
         expected = (sides[0] - sides[1]) / (2 * step)
-        assert gradient[place].item() == pytest.approx(expected, rel=1e-4, abs=1e-6), name
+        scale = mx.abs(gradient).max().item()
+        assert gradient[place].item() == pytest.approx(expected, rel=1e-5, abs=1e-5 * scale), name
