@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mlx_lm import load as mlx_lm_load
 
-from harness import Frames, files, newest, numbers, of, questions, train, train_command
+from harness import Frames, files, newest, numbers, of, questions, train, train_command, write_snapshot
 from mlx_engine import platform
 from mlx_engine.process import Engine
 from mlx_engine.protocol import EngineError
@@ -194,6 +194,13 @@ def test_a_model_that_has_become_worse_is_told(tmp_path: Path, model: Path) -> N
     (warning,) = [w["message"] for w in of(frames, "warning") if w["code"] == "diverged"]
     assert f"the loss was {of(frames, 'step')[0]['loss']:.4g} before it" in warning
     assert frames[-1]["outcome"] == "completed"
+
+    # With validation it is the best checkpoint that counts.
+    write_snapshot(tmp_path / "held.jsonl", questions(3))
+    changes |= {"dataset__validation_path": str(tmp_path / "held.jsonl"), "eval_steps": 1}
+    frames = train(train_command(tmp_path / "held", tmp_path / "base" / "out", questions(20), **changes))
+    assert frames[-1]["best_step"] is not None
+    assert [w["code"] for w in of(frames, "warning")] == ["no_gain"]
 
 
 def test_a_model_that_has_learned_is_not(tmp_path: Path, model: Path) -> None:

@@ -78,14 +78,17 @@ class Loop:
                 self._recovery.go_back("the finished model's loss is not finite")
 
     def _ends_well(self) -> bool:
-        """Whether the finished model has a finite loss; says so when it is no better than the base."""
-        progress = self._run.progress
-        loss = first_rows_loss(self._compute, self._plan, self._data, self._control.check)
-        if not math.isfinite(loss):
-            return progress.first_loss is None  # then the base had none on these rows either
-        for code, told in (("diverged", worse(progress.first_loss, loss)), ("no_gain", progress.validation.no_gain())):
-            if told:
-                self._engine.warn(code, told)
+        """Whether the result has a finite loss; says so when it is no better than the base."""
+        progress, validation = self._run.progress, self._run.progress.validation
+        if not self._command.load_best_model_at_end or validation.best_step in (None, progress.step):
+            # The result is what the model is now.
+            loss = first_rows_loss(self._compute, self._plan, self._data, self._control.check)
+            if not math.isfinite(loss):
+                return progress.first_loss is None  # then the base had none on these rows either
+            if told := worse(progress.first_loss, loss):
+                self._engine.warn("diverged", told)
+        if told := validation.no_gain():
+            self._engine.warn("no_gain", told)
         return True
 
     @property

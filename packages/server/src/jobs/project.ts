@@ -47,7 +47,9 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
         },
         { type: 'checkpoint', data: { ...checkpoint, model: fineTunedName(job.name, frame.step) } },
       )
-      return { ...update, change: { ...update.change, fruitlessAttempts: 0 } }
+      // One that was there already, and is only told more of, is no progress.
+      const isNew = job.progress.checkpoints.every((other) => other.step < frame.step)
+      return isNew ? { ...update, change: { ...update.change, fruitlessAttempts: 0 } } : update
     }
     case 'rollback':
       return kept(

@@ -137,6 +137,18 @@ describe('the job machine', () => {
     expect(lively).toMatchObject({ state: 'queued', attempt: 20, fruitlessAttempts: 0 })
   })
 
+  it('gives up though a checkpoint is told again, with nothing new in it', () => {
+    const checkpoint = { type: 'checkpoint', step: 7, path: '/c', loss: 1, validation_loss: null, best: false } as const
+    let job = queuedJob()
+    for (let attempt = 0; attempt <= MAX_FRUITLESS; attempt++) {
+      expect(job.state).toBe('queued')
+      job = move(job, { type: 'claim' })
+      job = apply(job, project(job, checkpoint, AT, () => true) as JobUpdate)
+      job = move(job, { type: 'crashed', reason: 'boom' })
+    }
+    expect(job).toMatchObject({ state: 'failed', attempt: MAX_FRUITLESS + 1 })
+  })
+
   it('computes less at a time with every attempt that runs out of memory, until nothing is left to try', () => {
     let job = queuedJob()
     for (let attempt = 1; attempt <= MAX_FRUITLESS_OUT_OF_MEMORY; attempt++) {
