@@ -55,12 +55,17 @@ export function explain(end: ProcessEnd): string {
     case 'SIGILL':
     case 'SIGFPE':
     case 'SIGABRT':
-      return `The engine crashed in native code (${signal})${lastLine(log)}`
+      return `The engine ${failedAllocation(log) ?? `crashed in native code (${signal})${lastLine(log)}`}`
     default:
       return `The engine was ended from outside by ${signal}`
   }
   if (code === 0) return `The engine ended without finishing its work${lastLine(log)}`
   return `The engine ended with exit status ${code}${lastLine(log)}`
+}
+
+function failedAllocation(log: string[]): string | null {
+  const line = log.findLast((line) => FAILED_ALLOCATION.test(line))
+  return line === undefined ? null : `ran out of memory: ${line.slice(0, 400)}`
 }
 
 const lastLine = (log: string[]) => (log.length > 0 ? `: ${log.at(-1)?.slice(0, 400)}` : '')

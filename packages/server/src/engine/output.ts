@@ -6,6 +6,9 @@ import type { Readable } from 'node:stream'
 
 const TAIL_LINES = 50
 const TAIL_CHARACTERS = 64 << 10
+/** What Python's faulthandler adds after a crash: the stacks of all threads and the names of its extension modules, on as
+ *  many lines as there are, after the one that tells what happened. */
+const CRASH_DUMP = /^(?:(?:Current t|T)hread 0x| {2}File ".*", line \d+ in | {2}<no Python frame>|Extension modules: )/
 /** Of the file; when full it is kept as `.1` and a new one begun, so a run's log takes at most twice this. */
 export const LOG_BYTES = 4 << 20
 
@@ -36,12 +39,12 @@ export class Output {
     }
   }
 
-  /** The last lines of stderr, oldest first. */
+  /** The last lines of stderr that tell something, oldest first. */
   lines(): string[] {
     return this.#tail
       .split(/[\r\n]+/)
       .map((line) => line.trimEnd())
-      .filter(Boolean)
+      .filter((line) => line !== '' && !CRASH_DUMP.test(line))
       .slice(-TAIL_LINES)
   }
 
