@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,16 @@ class Frames(Channel):
 
 def train(command: Train, on_frame: Callable[[Frame], Command | None] = lambda frame: None) -> list[Frame]:
     """Trains in this process and returns the frames. What `on_frame` returns is sent as a command."""
-    channel = Frames(lambda frame: (command := on_frame(frame)) and engine.commands.put(command))
+
+    def answer(frame: Frame) -> None:
+        if (command := on_frame(frame)) is not None:
+            engine.commands.put(command)
+            for _ in range(1000):  # so that it is heard before the run goes on
+                if engine.commands.empty():
+                    break
+                time.sleep(0.001)
+
+    channel = Frames(answer)
     engine = Engine(channel, platform.setup())
     # No take-over, which would end this very process.
     Training(command, engine, grace=3600).run()

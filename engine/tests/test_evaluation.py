@@ -130,7 +130,8 @@ def test_a_lost_best_checkpoint_leaves_the_last(tmp_path: Path, model: Path) -> 
 
 
 def test_a_stopped_run_publishes_what_it_last_was(tmp_path: Path, model: Path) -> None:
-    frames = train(command(tmp_path, model, **WORSENING), lambda f: Stop() if f.get("step") == 6 else None)
+    changes = WORSENING | {"epochs": 100}  # the command takes a moment to be heard
+    frames = train(command(tmp_path, model, **changes), lambda f: Stop() if f.get("step") == 6 else None)
     assert frames[-1]["outcome"] == "stopped"
     assert frames[-1]["best_step"] is None
 
