@@ -85,7 +85,7 @@ class Lost(Exception):
 
 
 class Link:
-    """Values both ways, as JSON lines. Sending never blocks for long: a value is small, and awaited."""
+    """Values both ways, as JSON lines. Sending a large one blocks until the other end receives."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
