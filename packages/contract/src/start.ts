@@ -198,7 +198,7 @@ const training = {
   save_steps: Type.Optional(
     Type.Integer({
       minimum: 1,
-      description: 'Steps between checkpoints; left out, one about every minute',
+      description: 'Steps between checkpoints; left out, at most one a minute, within 2% of the time',
     }),
   ),
   ranks: Type.Integer({
