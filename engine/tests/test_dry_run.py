@@ -137,7 +137,7 @@ def test_a_batch_that_does_not_fit_is_not_begun(tmp_path: Path, chat: Path, monk
     found = frames[-1]
     assert max(step.load.positions for step in steps) < 1000
     assert (found["fits"], found["measured_steps"], found["seconds_per_step"]) == (False, 0, None)
-    assert "The longest batch would take about" in found["advice"][0]
+    assert "The largest batch would take about" in found["advice"][0]
     assert any(said.startswith("max_seq_length ") and "it cuts 1 of 21 rows" in said for said in found["advice"])
     assert found["seconds"] > 0
 

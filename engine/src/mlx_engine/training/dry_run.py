@@ -28,7 +28,8 @@ from mlx_engine.training.session import CPU_CACHE_BYTES
 _SMALL_TOKENS = (48, 96)  # of one row each: the first warms up, both tell how memory grows
 _STEPS_LOOKED_AT = 500  # of the plan, for what its steps compute
 _EPOCHS_LOOKED_AT = 3
-_LONGEST_TOKENS = 4096  # on a CPU, where pieces of rows are computed one by one, no more need be measured
+_BATCHES_LOOKED_AT = 200
+_LARGEST_TOKENS = 4096  # on a CPU, where pieces of rows are computed one by one, no more need be measured
 _QUICK_SECONDS = 5.0  # a step that takes less is measured twice
 _ROWS_EVALUATED = 8
 _MARGIN = 1.1  # on memory that is extrapolated
@@ -129,7 +130,7 @@ class DryRun:
 
     def _steps(self) -> _Found:
         """Small ones tell how memory grows, before any other is begun; one of the usual size is what most of the time
-        will go into; the longest batch is what has to fit."""
+        will go into; the largest batch is what has to fit."""
         measure, said = self._measure, self._said
         first, small = (measure.step(self._one_row(tokens), [np.array([0])]) for tokens in _SMALL_TOKENS)
         memory = _memory(first, small)
@@ -138,10 +139,10 @@ class DryRun:
             return _Found(_time(small, small), small.update_seconds, memory)
         middle = measure.step(self._data, usual)
         memory = _memory(small, middle)
-        longest = self._longest_batch(self._data.lengths, self._command.dataset.batch_size)
-        if not self._has_room(memory, self._data, longest):
+        largest = self._largest_batch(self._data.lengths, self._command.dataset.batch_size, memory)
+        if not self._has_room(memory, self._data, largest):
             return _Found(_time(small, middle), middle.update_seconds, memory)
-        steps = [middle, measure.step(self._data, longest)]
+        steps = [middle, measure.step(self._data, largest)]
         if middle.seconds < _QUICK_SECONDS:
             steps.append(measure.step(self._data, usual))
         said.measured_steps = len(steps)
@@ -169,18 +170,23 @@ class DryRun:
         middle = numbers[int(np.argsort([load.positions for load in loads])[len(loads) // 2])]
         return self._plan.micro_batches(middle)[: max(4, self._measure.compute.lanes)]
 
-    def _longest_batch(self, lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-        """The longest that can be drawn. On a CPU a step's rows are computed in pieces, whatever the batch size: there
-        it is the costliest of them."""
+    def _largest_batch(self, lengths: np.ndarray, batch_size: int, memory: Cost) -> list[np.ndarray]:
+        """What takes the most memory of all that can be drawn. On a CPU a step's rows are computed in pieces, whatever
+        the batch size, and shorter ones side by side: so it need not be the longest rows."""
         dataset = self._command.dataset
-        longest_first = np.argsort(-lengths, kind="stable")
-        if self._engine.platform.on_cpu:
-            rows = longest_first[: dataset.batch_size * self._command.gradient_accumulation_steps]
-            return [rows[: int(np.searchsorted(np.cumsum(lengths[rows]), _LONGEST_TOKENS)) + 1]]
-        if dataset.shuffle:
-            return [longest_first[:batch_size]]
-        batches = [np.arange(i, min(i + batch_size, len(lengths))) for i in range(0, len(lengths), batch_size)]
-        return [max(batches, key=lambda rows: len(rows) * lengths[rows].max())]
+        order = np.argsort(-lengths, kind="stable")
+        if not self._engine.platform.on_cpu:
+            if dataset.shuffle:
+                return [order[:batch_size]]
+            batches = [np.arange(i, min(i + batch_size, len(lengths))) for i in range(0, len(lengths), batch_size)]
+            return [max(batches, key=lambda rows: len(rows) * lengths[rows].max())]
+        count = dataset.batch_size * self._command.gradient_accumulation_steps
+        starts = np.unique(np.linspace(0, len(order) - 1, _BATCHES_LOOKED_AT).astype(int))
+        batches = [self._few(order[start : start + count], lengths) for start in starts]
+        return [max(batches, key=lambda rows: memory.of(self._measure.loads(_Lengths(lengths), [rows])[1]))]
+
+    def _few(self, rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        return rows[: int(np.searchsorted(np.cumsum(lengths[rows]), _LARGEST_TOKENS)) + 1]
 
     def _has_room(self, memory: Cost, data: Dataset | _Lengths, micro_batches: list[np.ndarray]) -> bool:
         return self._bytes(memory, data, micro_batches) <= self._available
@@ -237,11 +243,11 @@ class DryRun:
 
         def predict(limit: int, batch_size: int) -> float:
             cut = np.minimum(lengths, limit)
-            return self._bytes(found.memory, _Lengths(cut), self._longest_batch(cut, batch_size))
+            return self._bytes(found.memory, _Lengths(cut), self._largest_batch(cut, batch_size, found.memory))
 
         needed = predict(int(lengths.max()), command.dataset.batch_size)
         return [
-            self._too_much("The longest batch", needed),
+            self._too_much("The largest batch", needed),
             *advice.smaller_batches(command, lengths, predict, self._available),
             *advice.lighter_methods(command, subject, needed, self._available),
             "Started all the same, it goes on in smaller pieces once memory has run out, and takes longer",
