@@ -12,6 +12,7 @@ const LAYERS = [
   ['engine'],
   ['models'],
   ['jobs'],
+  ['webhooks'],
   ['providers'],
   ['http'],
   ['app'],

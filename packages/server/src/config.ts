@@ -43,12 +43,26 @@ export interface Config {
     readonly together: HostedConfig
     readonly ollama: HostedConfig
   }
+  readonly webhooks: {
+    /** Receivers of jobs' ends. */
+    readonly urls: readonly string[]
+    /** null: generated and kept in home. */
+    readonly signingKey: string | null
+  }
   readonly logLevel: string
 }
 
 export interface HostedConfig {
   readonly apiKey: string | null
   readonly baseUrl: string
+}
+
+/** Standard Webhooks: whsec_ and 24 to 64 bytes in Base64. */
+export function isWebhookSecret(text: string): boolean {
+  const base64 = /^whsec_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$/.exec(text)?.[1]
+  if (base64 === undefined) return false
+  const { length } = Buffer.from(base64, 'base64')
+  return length >= 24 && length <= 64
 }
 
 type Env = Record<string, string | undefined>
@@ -100,6 +114,24 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
     apiKey: text(`${prefix}_API_KEY`),
     baseUrl: url(`${prefix}_BASE_URL`, baseUrl),
   })
+  // What is wrong is told without the value: receivers' URLs and secrets are often secret themselves.
+  const webhookUrls = (name: string) => {
+    const urls = (text(name)?.split(',') ?? []).map((url) => url.trim()).filter(Boolean)
+    for (const [index, url] of urls.entries()) {
+      const parsed = URL.canParse(url) ? new URL(url) : null
+      if (!parsed || !/^https?:$/.test(parsed.protocol) || parsed.username !== '' || parsed.password !== '')
+        throw new ConfigError(
+          `${name} must be http(s) URLs without user name and password, separated by commas; number ${index + 1} is not`,
+        )
+    }
+    return [...new Set(urls)]
+  }
+  const webhookSecret = (name: string) => {
+    const given = text(name)
+    if (given !== null && !isWebhookSecret(given))
+      throw new ConfigError(`${name} must be whsec_ followed by 24 to 64 random bytes in Base64`)
+    return given
+  }
   const ollamaHost = text('OLLAMA_HOST')
 
   const config: Config = {
@@ -142,6 +174,10 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
         ),
       },
     },
+    webhooks: {
+      urls: webhookUrls('MLX_TRAINING_WEBHOOK_URLS'),
+      signingKey: webhookSecret('MLX_TRAINING_WEBHOOK_SECRET'),
+    },
     logLevel: oneOf('LOG_LEVEL', 'info', LOG_LEVELS),
   }
   refuseUnknown(file, known)
@@ -166,12 +202,15 @@ function refuseUnknown(file: Env, known: Set<string>): void {
     throw new ConfigError(`${CONFIG_FILE}: there is no setting ${unknown}; there are ${[...known].join(', ')}`)
 }
 
-/** The configuration without secrets, for the log. */
+const SECRET = ['apiKey', 'token', 'databaseUrl', 'signingKey']
+
+/** The configuration without secrets, for the log. Of webhooks' receivers, whose paths often are secrets, the origins. */
 export function redacted(config: Config): Record<string, unknown> {
   return JSON.parse(
-    JSON.stringify(config, (key, value) =>
-      (key === 'apiKey' || key === 'token' || key === 'databaseUrl') && value !== null ? '[set]' : value,
-    ),
+    JSON.stringify(config, (key, value) => {
+      if (key === 'urls') return (value as string[]).map((url) => new URL(url).origin)
+      return SECRET.includes(key) && value !== null ? '[set]' : value
+    }),
   )
 }
 

@@ -19,7 +19,10 @@ import { createJobService } from './jobs/service.ts'
 import { createModels } from './models/index.ts'
 import { createProviders } from './providers/index.ts'
 import { lockHome } from './store/lock.ts'
+import type { StoreOptions } from './store/port.ts'
 import { openSqliteStore } from './store/sqlite.ts'
+import { createWebhooks } from './webhooks/deliver.ts'
+import { type WebhookSecret, webhookSecret } from './webhooks/secret.ts'
 
 export interface RunningServer {
   /** e.g. http://127.0.0.1:8200 */
@@ -50,7 +53,13 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
   return server
 }
 
-async function start(config: Config, options: ServerOptions): Promise<{ server: RunningServer; admin: AdminKey }> {
+interface Started {
+  server: RunningServer
+  admin: AdminKey
+  webhookSecret: WebhookSecret | null
+}
+
+async function start(config: Config, options: ServerOptions): Promise<Started> {
   refuseOpenBind(config)
   const log = options.log ?? createLog(config.logLevel)
   const opened: (() => unknown)[] = []
@@ -63,9 +72,11 @@ async function start(config: Config, options: ServerOptions): Promise<{ server: 
     const lock = lockHome(config.home)
     opened.push(() => lock.release())
     const admin = await adminKey(config)
-    const store = await openStore(config)
-    opened.push(() => store.close())
     const notifier = createNotifier()
+    const hooks = await webhookSecret(config)
+    const webhooks = createWebhooks({ urls: config.webhooks.urls, secret: hooks?.secret ?? '', notifier, log })
+    const store = await openStore(config, { onEnd: webhooks.onEnd })
+    opened.push(() => store.close())
     const events = createEventLog(store, notifier)
     const engine = createEngine(config, log)
     opened.push(() => engine.close())
@@ -86,14 +97,18 @@ async function start(config: Config, options: ServerOptions): Promise<{ server: 
     const deps = { config, adminKey: admin.key, log, store, jobs, events, engine, datasets, models, paths, providers }
     const app = await buildApp(deps)
     // Together: saving a checkpoint may take most of the time that there is.
+    opened.push(() => webhooks.close())
     opened.push(() => Promise.all([app.close(), runner.close()]))
     const url = await listen(app, config)
+    await webhooks.start(store)
     await runner.start()
     log.info({ url }, 'started')
     log.debug({ config: redacted(config) }, 'configuration')
     if (admin.wasOpen) log.warn({ file: admin.file }, 'the admin key could be read by others; its mode is now 0600')
+    if (hooks?.wasOpen)
+      log.warn({ file: hooks.file }, 'the webhook secret could be read by others; its mode is now 0600')
     if (options.signals) closeOnSignals(close, log)
-    return { server: { url, adminKey: admin.key, engine: engine.ready(), close }, admin }
+    return { server: { url, adminKey: admin.key, engine: engine.ready(), close }, admin, webhookSecret: hooks }
   } catch (error) {
     await close()
     throw explained(error)
@@ -108,10 +123,10 @@ function explained(error: unknown): unknown {
 /** Headers are never logged by us; should a library log a request, its keys stay out. */
 const createLog = (level: string) => pino({ level, redact: ['req.headers', '*.headers'] }, pino.destination(2))
 
-function openStore(config: Config) {
+function openStore(config: Config, options: StoreOptions) {
   if (config.databaseUrl !== null)
     throw new ConfigError('MLX_TRAINING_DATABASE_URL is not supported by this version: unset it to use SQLite')
-  return openSqliteStore(join(config.home, 'training.db'))
+  return openSqliteStore(join(config.home, 'training.db'), options)
 }
 
 async function closeInReverse(opened: (() => unknown)[], log: Logger): Promise<void> {
@@ -138,10 +153,12 @@ function closeOnSignals(close: () => Promise<void>, log: Logger): void {
 /** The command: reads the configuration, serves until a signal, says in one line what keeps it from it. */
 export async function main(): Promise<void> {
   try {
-    const { server, admin } = await start(loadConfig(), { signals: true })
+    const { server, admin, webhookSecret } = await start(loadConfig(), { signals: true })
     console.log(`mlx-distributed-training ${VERSION} is listening on ${server.url}`)
     console.log(`API documentation: ${server.url}/docs`)
     console.log(aboutKey(admin))
+    if (webhookSecret?.fresh)
+      console.log(`Webhook secret, shown only now and kept in ${webhookSecret.file}: ${webhookSecret.secret}`)
     const engine = await server.engine
     if (engine.state === 'ready') console.log(`Engine: ${engine.device}, ${engine.backend}, ${engine.dtype}`)
     else console.log(`No engine, so no training and no local generation: ${engine.reason}`)

@@ -20,6 +20,39 @@ export interface ApiKey {
   revokedAt: string | null
 }
 
+/** A message to one receiver. `id` is the same at every receiver and every attempt: the webhook-id. */
+export interface NewDelivery {
+  id: string
+  url: string
+  body: string
+}
+
+export interface Delivery extends NewDelivery {
+  /** How often it was tried in vain. */
+  attempts: number
+  dueAt: string
+}
+
+/** What is still to be delivered. Rows come in with their job's end (StoreOptions.onEnd). */
+export interface Outbox {
+  /** Due at that time, the longest overdue first. */
+  due(url: string, at: string, limit: number): Promise<Delivery[]>
+  /** When the first becomes due after that time. */
+  nextDue(url: string, after: string): Promise<string | null>
+  postpone(delivery: Delivery, attempts: number, dueAt: string): Promise<void>
+  remove(delivery: Delivery): Promise<void>
+  /** Removes what is for other receivers; tells how many messages. */
+  keepOnly(urls: readonly string[]): Promise<number>
+  size(): Promise<number>
+}
+
+export interface StoreOptions {
+  /** What has to be sent because this job has ended; kept in the very transaction that ends it. */
+  onEnd?: (job: Job) => NewDelivery[]
+  /** Of every statement, begin and commit included. */
+  onQuery?: (operation: string, seconds: number) => void
+}
+
 /** The store's port. One conformance suite (test/store/conformance.ts) runs on every driver. */
 export interface Store {
   /** Inserts a queued job with its first event; `replace` removes that ended job and its events in the same transaction.
@@ -39,6 +72,9 @@ export interface Store {
   key(id: string): Promise<ApiKey | null>
   keys(): Promise<ApiKey[]>
   putKey(key: ApiKey): Promise<void>
+  /** How many jobs are in each state that occurs. */
+  countStates(): Promise<Partial<Record<JobState, number>>>
+  readonly outbox: Outbox
   /** Throws when the database can't be read. */
   check(): Promise<void>
   close(): Promise<void>

@@ -8,7 +8,8 @@ import { ServiceError } from '@mlx-training/contract'
 import type { Kysely, Transaction } from 'kysely'
 import { sql } from 'kysely'
 import type { Job } from '../jobs/port.ts'
-import type { JobUpdate, NewEvent, Store } from './port.ts'
+import { createOutbox, enqueue } from './outbox.ts'
+import type { JobUpdate, NewEvent, Store, StoreOptions } from './port.ts'
 import { fromKey, NO_PROGRESS, type Tables, toColumns, toEvent, toJob, toKey } from './schema.ts'
 
 export interface Driver {
@@ -17,7 +18,7 @@ export interface Driver {
   classify(error: unknown): 'unique' | 'full' | 'busy' | 'other'
 }
 
-export function createStore({ db, classify }: Driver): Store {
+export function createStore({ db, classify }: Driver, { onEnd }: StoreOptions = {}): Store {
   /** One transaction. Violations and a full disk come out as ServiceErrors, everything else as it is. */
   async function transact<T>(work: (trx: Transaction<Tables>) => Promise<T>): Promise<T> {
     try {
@@ -56,7 +57,9 @@ export function createStore({ db, classify }: Driver): Store {
       throw error
     }
     await append(trx, job.id, job.lastEventId, events)
-    return { ...job, ...change, lastEventId }
+    const written = { ...job, ...change, lastEventId }
+    if (onEnd && events.some(({ type }) => type === 'end')) await enqueue(trx, onEnd(written))
+    return written
   }
 
   return {
@@ -178,6 +181,17 @@ export function createStore({ db, classify }: Driver): Store {
           .execute(),
       )
     },
+
+    async countStates() {
+      const rows = await db
+        .selectFrom('jobs')
+        .select((eb) => ['state', eb.fn.countAll<number>().as('n')])
+        .groupBy('state')
+        .execute()
+      return Object.fromEntries(rows.map(({ state, n }) => [state, Number(n)]))
+    },
+
+    outbox: createOutbox(db, transact),
 
     async check() {
       await db.selectFrom('jobs').select('id').limit(1).execute()

@@ -33,6 +33,13 @@ export interface Tables {
     at: string
     data: string
   }
+  outbox: {
+    id: string
+    url: string
+    body: string
+    attempts: number
+    due_at: string
+  }
   api_keys: {
     id: string
     name: string

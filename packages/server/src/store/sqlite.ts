@@ -5,7 +5,7 @@ import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, SqliteDr
 import { ConfigError } from '../config.ts'
 import { type Database, openDatabase } from './database.ts'
 import { migrate, NewerSchemaError } from './migrations/index.ts'
-import type { Store } from './port.ts'
+import type { Store, StoreOptions } from './port.ts'
 import { createStore, type Driver } from './queries.ts'
 import type { Tables } from './schema.ts'
 
@@ -13,7 +13,7 @@ import type { Tables } from './schema.ts'
  * Opens the database file, making it (mode 0600) and bringing its schema up to date. Every commit is on the disk when it
  * returns: WAL with synchronous=FULL. Throws ConfigError, one line, when the file can't be used.
  */
-export async function openSqliteStore(path: string): Promise<Store> {
+export async function openSqliteStore(path: string, options: StoreOptions = {}): Promise<Store> {
   let database: Database | undefined
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
@@ -24,9 +24,9 @@ export async function openSqliteStore(path: string): Promise<Store> {
     database.pragma('journal_mode = WAL')
     database.pragma('synchronous = FULL')
     database.pragma('foreign_keys = ON')
-    const driver = sqliteDriver(database)
+    const driver = sqliteDriver(database, options)
     await migrate(driver.db as Kysely<unknown>)
-    return createStore(driver)
+    return createStore(driver, options)
   } catch (error) {
     database?.close()
     throw new ConfigError(`The database ${path} can't be opened: ${explain(error)}`, { cause: error })
@@ -47,9 +47,14 @@ function explain(error: unknown): string {
 }
 
 /** An open database as the shared queries want it. */
-export function sqliteDriver(database: Database): Driver {
+export function sqliteDriver(database: Database, { onQuery }: StoreOptions = {}): Driver {
   return {
-    db: new Kysely<Tables>({ dialect: new Dialect(database) }),
+    db: new Kysely<Tables>({
+      dialect: new Dialect(database),
+      ...(onQuery && {
+        log: ({ query, queryDurationMillis }) => onQuery(operation(query.sql), queryDurationMillis / 1000),
+      }),
+    }),
     classify(error) {
       const code = codeOf(error)
       if (code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY') return 'unique'
@@ -59,6 +64,9 @@ export function sqliteDriver(database: Database): Driver {
     },
   }
 }
+
+/** The statement's first word: select, insert, begin, commit … */
+const operation = (statement: string) => /^\w+/.exec(statement)?.[0].toLowerCase() ?? 'other'
 
 class Dialect extends SqliteDialect {
   readonly #database: Database

@@ -45,6 +45,21 @@ test.each([
   expect(() => load(env as Record<string, string>)).toThrow(message)
 })
 
+test('webhook receivers and their secret', () => {
+  const key = `whsec_${Buffer.alloc(24).toString('base64')}`
+  const urls = 'https://a.example/x?token=private, http://127.0.0.1:1/,https://a.example/x?token=private'
+  const config = load({ MLX_TRAINING_WEBHOOK_URLS: urls, MLX_TRAINING_WEBHOOK_SECRET: key })
+  expect(config.webhooks).toEqual({
+    urls: ['https://a.example/x?token=private', 'http://127.0.0.1:1/'],
+    signingKey: key,
+  })
+  expect(JSON.stringify(redacted(config))).not.toMatch(/private|whsec/)
+  for (const bad of ['ftp://a', 'a.example', 'https://user:pass@a.example', 'https://user@a.example'])
+    expect(() => load({ MLX_TRAINING_WEBHOOK_URLS: `http://ok,${bad}` })).toThrow(/WEBHOOK_URLS.*number 2 is not$/)
+  for (const bad of ['secret', 'whsec_', 'whsec_c2hvcnQ=', `whsec_${'A'.repeat(100)}`, `${key}!`])
+    expect(() => load({ MLX_TRAINING_WEBHOOK_SECRET: bad })).toThrow(/WEBHOOK_SECRET must be whsec_/)
+})
+
 test('the result can not be changed, and shows no secrets', () => {
   const config = load({ MLX_TRAINING_API_KEY: 'very secret', HF_TOKEN: 'hf_secret', OPENAI_API_KEY: 'sk-secret' })
   expect(() => Object.assign(config.roots.datasets, { 0: '/' })).toThrow(TypeError)

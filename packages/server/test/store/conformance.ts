@@ -1,13 +1,13 @@
 /** What every driver of the store must do; run it with a way to open a new, empty one. */
 import { ServiceError } from '@mlx-training/contract'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Store } from '../../src/store/port.ts'
+import type { Store, StoreOptions } from '../../src/store/port.ts'
 import { newJob } from '../jobs/jobs.ts'
 
 const queued = { type: 'state', data: { state: 'queued' } } as const
 const log = (text: string) => ({ type: 'log', data: { lines: [text] } }) as const
 
-export function storeConformance(driver: string, open: () => Promise<Store>): void {
+export function storeConformance(driver: string, open: (options?: StoreOptions) => Promise<Store>): void {
   describe(`store on ${driver}`, () => {
     let store: Store
     beforeEach(async () => {
@@ -195,6 +195,42 @@ export function storeConformance(driver: string, open: () => Promise<Store>): vo
       const revoked = { ...key, scopes: [...key.scopes], revokedAt: '2026-02-01T00:00:00.000Z' }
       await store.putKey(revoked)
       expect(await store.keys()).toEqual([revoked])
+    })
+
+    it('counts jobs by state', async () => {
+      expect(await store.countStates()).toEqual({})
+      for (const name of ['a', 'b', 'c']) await store.insertJob(newJob(name), [])
+      await take()
+      expect(await store.countStates()).toEqual({ queued: 2, preparing: 1 })
+    })
+
+    it('keeps what has to be sent because of a job’s end, until it is removed', async () => {
+      await store.close()
+      store = await open({
+        onEnd: (job) => ['x', 'y'].map((url) => ({ id: job.name, url, body: `${job.state} ${job.lastEventId}` })),
+      })
+      const { outbox } = store
+      const a = await store.insertJob(newJob('a'), [queued])
+      await take()
+      expect(await outbox.size()).toBe(0)
+      await end(a.id)
+      expect(await outbox.size()).toBe(2)
+      const [one] = await outbox.due('x', '9999', 9)
+      expect(one).toMatchObject({ id: 'a', url: 'x', body: 'completed 3', attempts: 0 })
+      if (!one) return
+      await outbox.postpone(one, 1, '2999-01-01T00:00:00.000Z')
+      expect(await outbox.due('x', '2998', 9)).toEqual([])
+      expect(await outbox.nextDue('x', '2998')).toBe('2999-01-01T00:00:00.000Z')
+      expect(await outbox.nextDue('x', '2999-01-01T00:00:00.000Z')).toBeNull()
+      expect(await outbox.due('x', '2999-02', 9)).toMatchObject([{ attempts: 1 }])
+      const b = await store.insertJob(newJob('b'), [])
+      await end(b.id)
+      expect((await outbox.due('x', '9999', 9)).map(({ id }) => id)).toEqual(['b', 'a'])
+      expect(await outbox.due('x', '9999', 1)).toHaveLength(1)
+      await outbox.remove(one)
+      expect(await outbox.size()).toBe(3)
+      expect(await outbox.keepOnly(['x'])).toBe(2)
+      expect(await outbox.keepOnly([])).toBe(1)
     })
 
     it('answers a check', async () => {

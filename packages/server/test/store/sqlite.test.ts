@@ -31,7 +31,7 @@ const refusal = async (file: string) => {
   return message
 }
 
-storeConformance('sqlite', () => openSqliteStore(path()))
+storeConformance('sqlite', (options) => openSqliteStore(path(), options))
 
 describe('the sqlite driver', () => {
   it('commits durably to files that only their owner can read', async () => {

@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely'
 import * as initial from './0001_initial.ts'
+import * as webhooks from './0003_webhooks.ts'
 
 export interface Migration {
   name: string
@@ -7,7 +8,10 @@ export interface Migration {
 }
 
 /** In order, never changed once released; a database records how many it has had. */
-export const MIGRATIONS: readonly Migration[] = [{ name: '0001_initial', up: initial.up }]
+export const MIGRATIONS: readonly Migration[] = [
+  { name: '0001_initial', up: initial.up },
+  { name: '0003_webhooks', up: webhooks.up },
+]
 
 /** The database was made by a newer version of this program. */
 export class NewerSchemaError extends Error {}
