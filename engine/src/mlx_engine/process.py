@@ -162,6 +162,7 @@ def error_frame(error: BaseException, request: str | None = None) -> Error:
         kind=kind,
         message=_message(error, kind),
         traceback=None if isinstance(error, EngineError) else "\n".join(lines),
+        retry_after=error.retry_after if isinstance(error, EngineError) else None,
     )
 
 

@@ -25,6 +25,7 @@ ErrorKind = Literal[
     "out_of_memory",
     "disk_full",
     "non_finite",
+    "busy",
     "protocol",
     "internal",
 ]
@@ -33,9 +34,10 @@ ErrorKind = Literal[
 class EngineError(Exception):
     """What the user must be told: `kind` is a stable code, the message one line."""
 
-    def __init__(self, kind: ErrorKind, message: str) -> None:
+    def __init__(self, kind: ErrorKind, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
+        self.retry_after = retry_after
 
 
 class _Tagged(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
@@ -66,6 +68,7 @@ class Error(_Tagged, tag="error", kw_only=True):
     kind: ErrorKind
     message: str
     traceback: str | None = None
+    retry_after: float | None = None
 
 
 class Stage(_Tagged, tag="stage"):
@@ -193,17 +196,50 @@ class Loaded(_Tagged, tag="loaded"):
     seconds: float
 
 
+class LikelyToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    id: int
+    text: str
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    id: int
+    text: str
+    logprob: float
+    top: list[LikelyToken]
+
+
 class Token(_Tagged, tag="token"):
     id: str
     text: str
+    index: int = 0
+    logprobs: list[TokenLogprob] | None = None
+
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Choice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    text: str
+    finish_reason: FinishReason
+    completion_tokens: int
+
+
+class Timing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    queue_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
 
 
 class Done(_Tagged, tag="done"):
     id: str
     text: str
-    finish_reason: Literal["stop", "length", "cancelled"]
+    finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
+    choices: list[Choice]
+    timing: Timing
 
 
 class Imported(_Tagged, tag="imported"):
@@ -320,6 +356,13 @@ class Generate(_Tagged, tag="generate"):
     top_p: float
     stop: list[str]
     seed: int | None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logprobs: int | None = None
+    n: int = 1
 
 
 class Cancel(_Tagged, tag="cancel"):

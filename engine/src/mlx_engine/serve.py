@@ -11,7 +11,7 @@ from collections import deque
 
 from mlx_engine import kernels
 from mlx_engine.process import Engine, error_frame, run
-from mlx_engine.protocol import Cancel, Command, Done, EngineError, Generate, Loaded, Token
+from mlx_engine.protocol import Cancel, Choice, Command, Done, EngineError, Generate, Loaded, Timing, Token
 
 
 def main(engine: Engine) -> None:
@@ -90,7 +90,11 @@ class Server:
                 text=text,
                 finish_reason=reason,
                 prompt_tokens=prompt_tokens,
+                prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
+                cached_tokens=0,
+                choices=[Choice(text=text, finish_reason=reason, completion_tokens=completion_tokens)],
+                timing=Timing(queue_seconds=0.0, prefill_seconds=0.0, decode_seconds=0.0),
             )
         )
 

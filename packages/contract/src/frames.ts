@@ -37,6 +37,7 @@ export const ErrorKind = enumOf([
   'out_of_memory',
   'disk_full',
   'non_finite',
+  'busy',
   'protocol',
   'internal',
 ] as const)
@@ -50,6 +51,7 @@ export const ErrorFrame = frame('error', {
       description: 'Last lines of the Python traceback, for the log',
     }),
   ),
+  retry_after: Type.Optional(Nullable(Type.Number({ description: 'Seconds, of busy' }))),
 })
 
 // ---- training ----
@@ -196,18 +198,45 @@ export const LoadedFrame = frame('loaded', {
   model_path: Type.String(),
   seconds: Type.Number(),
 })
+const LikelyToken = {
+  id: Type.Integer({ description: "In the model's vocabulary" }),
+  text: Type.String({ description: 'U+FFFD stands for bytes of a character that the token does not complete' }),
+  logprob: Type.Number({ description: 'Natural logarithm, before temperature and penalties' }),
+}
+/** Text that is safe to show: whole characters, and nothing that may become a stop sequence. */
 export const TokenFrame = frame('token', {
   id: Type.String(),
-  text: Type.String(),
+  text: Type.String({ description: 'Empty in a last frame that only brings logprobs' }),
+  index: Type.Integer({ description: 'Which of the n answers' }),
+  logprobs: Nullable(
+    Type.Array(
+      Type.Object({
+        ...LikelyToken,
+        top: Type.Array(Type.Object(LikelyToken), { description: 'The likeliest, best first' }),
+      }),
+      { description: 'Of the tokens sampled since the last frame of this answer, when asked for' },
+    ),
+  ),
 })
+const FinishReason = enumOf(['stop', 'length', 'cancelled'] as const)
 export const DoneFrame = frame('done', {
   id: Type.String(),
   text: Type.String({
-    description: 'The whole answer, stop sequences removed',
+    description: 'The first answer, whole, stop sequences removed',
   }),
-  finish_reason: enumOf(['stop', 'length', 'cancelled'] as const),
+  finish_reason: FinishReason,
   prompt_tokens: Type.Integer(),
-  completion_tokens: Type.Integer(),
+  completion_tokens: Type.Integer({ description: 'Of all answers' }),
+  cached_tokens: Type.Integer({ description: 'Of the prompt: not computed anew' }),
+  choices: Type.Array(
+    Type.Object({ text: Type.String(), finish_reason: FinishReason, completion_tokens: Type.Integer() }),
+    { description: 'All n answers' },
+  ),
+  timing: Type.Object({
+    queue_seconds: Type.Number(),
+    prefill_seconds: Type.Number({ description: 'From there to where the first token can be computed' }),
+    decode_seconds: Type.Number(),
+  }),
 })
 
 // ---- import of a GGUF file ----
@@ -359,6 +388,17 @@ export const GenerateCommand = frame('generate', {
   top_p: Type.Number(),
   stop: Type.Array(Type.String()),
   seed: Nullable(Type.Integer()),
+  top_k: Type.Optional(Type.Integer({ description: '0: all' })),
+  min_p: Type.Optional(Type.Number({ description: "Of the likeliest token's probability" })),
+  repetition_penalty: Type.Optional(
+    Type.Number({ description: "1: none. Over prompt and answer, as in transformers' generate" }),
+  ),
+  presence_penalty: Type.Optional(Type.Number({ description: 'Over the answer, as the next' })),
+  frequency_penalty: Type.Optional(Type.Number()),
+  logprobs: Type.Optional(
+    Nullable(Type.Integer({ description: "So many of the likeliest beside each token's own; null: none" })),
+  ),
+  n: Type.Optional(Type.Integer({ description: 'Answers to the one prompt' })),
 })
 export type GenerateCommand = Static<typeof GenerateCommand>
 export const CancelCommand = frame('cancel', { id: Type.String() })

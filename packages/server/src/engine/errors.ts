@@ -7,11 +7,15 @@ const CODES: Record<FrameOf<'error'>['kind'], ErrorCode> = {
   out_of_memory: 'unavailable',
   disk_full: 'insufficient_storage',
   non_finite: 'unprocessable',
+  busy: 'rate_limited',
   protocol: 'internal',
   internal: 'internal',
 }
 
 /** The engine's error for a client; the traceback is for the log only. */
-export function toServiceError({ kind, message, traceback }: FrameOf<'error'>): ServiceError {
-  return new ServiceError(CODES[kind], message, { cause: traceback ?? undefined })
+export function toServiceError({ kind, message, traceback, retry_after }: FrameOf<'error'>): ServiceError {
+  return new ServiceError(CODES[kind], message, {
+    cause: traceback ?? undefined,
+    retryAfter: retry_after == null ? undefined : Math.ceil(retry_after),
+  })
 }

@@ -92,7 +92,10 @@ def beat():
 threading.Thread(target=beat, daemon=True).start()
 waiting = {}
 def done(id, text, reason="stop"):
-    send("done", id=id, text=text, finish_reason=reason, prompt_tokens=3, completion_tokens=len(text.split()))
+    choice = {"text": text, "finish_reason": reason, "completion_tokens": len(text.split())}
+    timing = {"queue_seconds": 0.0, "prefill_seconds": 0.1, "decode_seconds": 0.1}
+    send("done", id=id, prompt_tokens=3, cached_tokens=0, choices=[choice], timing=timing, **choice)
+def token(id, text): send("token", id=id, text=text, index=0, logprobs=None)
 while True:
     given = command()
     if given["type"] == "cancel":
@@ -102,11 +105,11 @@ while True:
     id, prompt = given["id"], given["prompt"]
     if prompt == "crash": os.kill(os.getpid(), signal.SIGKILL)
     elif prompt == "fatal": error("internal", "cannot go on"); sys.exit(1)
-    elif prompt == "wait": waiting[id] = True; send("token", id=id, text="so far")
+    elif prompt == "wait": waiting[id] = True; token(id, "so far")
     elif prompt.startswith("error "): error(prompt.split()[1], "as asked", id)
     else:
         send("loaded", model_path=given["model_path"], seconds=0.1)
-        for word in prompt.split(): send("token", id=id, text=word)
+        for word in prompt.split(): token(id, word)
         done(id, f"{os.getpid()} {prompt}")
 `
 

@@ -29,8 +29,7 @@ if (module === 'mlx_engine.serve') {
     const command = JSON.parse(line)
     const { id } = command
     if (command.type === 'generate') answer(command)
-    if (command.type === 'cancel')
-      send({ type: 'done', id, text: '', finish_reason: 'cancelled', prompt_tokens: 1, completion_tokens: 0 })
+    if (command.type === 'cancel') done(id, '', { finish_reason: 'cancelled', prompt_tokens: 1, completion_tokens: 0 })
   })
   input.on('close', () => clearInterval(alive))
 }
@@ -72,12 +71,11 @@ if (module === 'mlx_engine.estimate') {
 function answer({ id, messages, prompt, max_tokens }) {
   const text = prompt ?? messages.map(({ role, content }) => `${role}: ${content}`).join('\n')
   if (text.endsWith('wait')) return
-  send({
-    type: 'done',
-    id,
-    text: `echo ${text}`,
-    finish_reason: 'stop',
-    prompt_tokens: text.length,
-    completion_tokens: max_tokens,
-  })
+  done(id, `echo ${text}`, { finish_reason: 'stop', prompt_tokens: text.length, completion_tokens: max_tokens })
+}
+
+function done(id, text, { finish_reason, prompt_tokens, completion_tokens }) {
+  const choices = [{ text, finish_reason, completion_tokens }]
+  const timing = { queue_seconds: 0, prefill_seconds: 0, decode_seconds: 0 }
+  send({ type: 'done', id, ...choices[0], prompt_tokens, cached_tokens: 0, choices, timing })
 }

@@ -49,13 +49,19 @@ describe('local_mlx', () => {
           asked.push(command)
           if (command.prompt === 'wait')
             await new Promise((resolve) => signal?.addEventListener('abort', resolve, { once: true }))
+          const choice = {
+            text: 'Hi',
+            finish_reason: signal?.aborted ? ('cancelled' as const) : ('length' as const),
+            completion_tokens: 1,
+          }
           return {
             type: 'done',
             id: 'g1',
-            text: 'Hi',
-            finish_reason: signal?.aborted ? 'cancelled' : 'length',
+            ...choice,
             prompt_tokens: 3,
-            completion_tokens: 1,
+            cached_tokens: 0,
+            choices: [choice],
+            timing: { queue_seconds: 0, prefill_seconds: 0, decode_seconds: 0 },
           }
         },
       },
