@@ -90,7 +90,6 @@ class Server:
                 text=text,
                 finish_reason=reason,
                 prompt_tokens=prompt_tokens,
-                prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
                 cached_tokens=0,
                 choices=[Choice(text=text, finish_reason=reason, completion_tokens=completion_tokens)],
