@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import mlx_engine  # noqa: F401  (first, so that MKL is in place before a test imports mlx.core)
+from mlx_engine import blas  # first, so that MKL is in place before a test imports mlx.core
+
+blas.same_rows()  # as in the serve process, some of whose parts are tested in this one; later it can't be had any more
 
 _STATUS = pytest.StashKey[int]()
 

@@ -92,6 +92,11 @@ class Client:
         return frame["kind"], frame["message"]
 
 
+def said(done: dict) -> dict:
+    """What of a done frame doesn't depend on when it was asked and on what came before."""
+    return {name: value for name, value in done.items() if name not in ("id", "timing", "cached_tokens")}
+
+
 def expected(model_path: Path, text: str, limit: int, adapter: Path | None = None) -> tuple[str, int]:
     """Text and number of tokens that mlx-lm's own loading of base and adapter gives."""
     loaded = load_model(model_path, dtype=mx.float32, adapter_path=adapter)

@@ -29,6 +29,8 @@ class Ops:
         self._extension = extension
         self._tables: dict[tuple[bytes, float], tuple[mx.array, mx.array]] = {}
         self._lock = threading.Lock()
+        self._picked_for: mx.array | None = None
+        self._picked: dict[tuple[bytes, float], tuple[mx.array, mx.array]] = {}
 
     @property
     def instruction_set(self) -> str:
@@ -70,9 +72,34 @@ class Ops:
     ) -> mx.array:
         """x (B, H, T, D) or (B, T, D). As mx.fast.rope: the angle of position p is p · scale / freqs, or
         p · scale / base^(2j/dims). Angles are made in float64."""
-        wavelengths = base ** (np.arange(dims // 2) * 2.0 / dims) if freqs is None else np.array(freqs, np.float64)
-        cosines, sines = self._table(wavelengths, scale, offset + x.shape[-2])
+        cosines, sines = self._table(_wavelengths(dims, base, freqs), scale, offset + x.shape[-2])
         return self._extension.rope(x, cosines, sines, offset, traditional=traditional, threads=self.threads)
+
+    def rope_rows(
+        self,
+        x: mx.array,
+        dims: int,
+        *,
+        traditional: bool,
+        base: float | None,
+        scale: float,
+        offset: mx.array,
+        freqs: mx.array | None = None,
+    ) -> mx.array:
+        """x (B, H, 1, D), the token of each row at a position of its own, offset (B,). The same numbers as rope's: the
+        rows become positions of one sequence, whose angles are picked from the table. All layers of a model pick the
+        same, so that the last picks are kept with the array of offsets that they were for."""
+        wavelengths = _wavelengths(dims, base, freqs)
+        key = (wavelengths.tobytes(), scale)
+        if self._picked_for is not offset:
+            self._picked_for, self._picked = offset, {}
+        if key not in self._picked:
+            table = self._table(wavelengths, scale, int(offset.max().item()) + 1)
+            self._picked[key] = (table[0][offset], table[1][offset])
+        cosines, sines = self._picked[key]
+        rows = x.transpose(2, 1, 0, 3)
+        turned = self._extension.rope(rows, cosines, sines, 0, traditional=traditional, threads=self.threads)
+        return turned.transpose(2, 1, 0, 3)
 
     def attention(
         self,
@@ -124,3 +151,7 @@ class Ops:
                     del self._tables[next(iter(self._tables))]
                 self._tables[key] = table
             return table
+
+
+def _wavelengths(dims: int, base: float | None, freqs: mx.array | None) -> np.ndarray:
+    return base ** (np.arange(dims // 2) * 2.0 / dims) if freqs is None else np.array(freqs, np.float64)

@@ -3,7 +3,7 @@
 - mx.fast.scaled_dot_product_attention by attention. Original: not float32; sinks; values of another width than the
   keys; a mask that is neither None, 'causal' nor packed; more queries than keys.
 - mx.fast.rms_norm by rms_norm. Original: not float32.
-- mx.fast.rope by rope. Original: not float32; an array as offset; neither 3 nor 4 axes.
+- mx.fast.rope by rope. Original: not float32; an array as offset for more than one token a row; neither 3 nor 4 axes.
 - mlx_lm.models.activations.swiglu, wherever a model has imported it, by silu. Original: not float32; shapes differ.
 - mlx.nn.silu by silu, mlx.nn.gelu_approx by gelu. Original: not float32.
 
@@ -105,8 +105,11 @@ def _rope(ops: Ops, original: Function) -> Function:
         **more: Any,
     ) -> mx.array:
         options = {"traditional": traditional, "base": base, "scale": scale, "offset": offset, "freqs": freqs}
-        if not more and _float32(a) and a.ndim in (3, 4) and isinstance(offset, int):
-            return ops.rope(a, dims, **options)
+        if not more and _float32(a):
+            if a.ndim in (3, 4) and isinstance(offset, int):
+                return ops.rope(a, dims, **options)
+            if a.ndim == 4 and a.shape[2] == 1 and isinstance(offset, mx.array) and offset.shape == a.shape[:1]:
+                return ops.rope_rows(a, dims, **options)
         return original(a, dims, **options, **more)
 
     return rope

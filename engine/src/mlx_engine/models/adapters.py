@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +25,60 @@ from mlx_engine.models.folder import check_safetensors, invalid, read_json
 from mlx_engine.models.low_rank import cheapen, settle
 
 _FILES = ("adapter_config.json", "adapters.safetensors")
-_KEPT = 16  # adapters, a few megabytes each
+_KEPT_BYTES = 512 * 10**6  # of adapters, a few megabytes each
 _PARAMETER = re.compile(r"(?P<module>.+)\.(?P<leaf>lora_a|lora_b|m)")
+_LEAVES = ("lora_a", "lora_b", "m")
 _Modules = list[tuple[str, nn.Module]]
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    version: tuple[Any, ...]  # the folder, and what changes when its files are replaced
+    modules: _Modules
+
+    @cached_property
+    def nbytes(self) -> int:
+        return sum(module[leaf].nbytes for _, module in self.modules for leaf in _LEAVES if leaf in module)
 
 
 class Adapters:
     """The adapters of one base. Not for several threads."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, kept_bytes: int = _KEPT_BYTES) -> None:
+        self.base = dict(model.named_modules())
         self._model = model
-        self._base = dict(model.named_modules())
-        self._cache: OrderedDict[tuple[Any, ...], _Modules] = OrderedDict()
+        self._kept_bytes = kept_bytes
+        self._cache: OrderedDict[tuple[Any, ...], Adapter] = OrderedDict()
         self._active: _Modules = []
 
     def use(self, path: str | None) -> None:
         """Puts the adapter of that folder in place; None: the base alone. EngineError('invalid_model') naming the
         folder when it is no adapter of this base; what was in place before is then gone."""
-        self._put([(name, self._base[name]) for name, _ in self._active])
-        self._active = []
+        self.put([])
         if path is not None:
-            modules = self._modules(Path(path))
-            self._put(modules)
-            self._active = modules
+            self.put(self.load(path).modules)
 
-    def _put(self, modules: _Modules) -> None:
+    def put(self, modules: _Modules) -> None:
+        """Puts these in the places of the base's own, and back what was there of it before."""
+        if modules is self._active:
+            return
+        self._replace([(name, self.base[name]) for name, _ in self._active])
+        self._replace(modules)
+        self._active = modules
+
+    def load(self, path: str) -> Adapter:
+        """The adapter of that folder, kept from the last time unless its files have changed. EngineError as `use`."""
+        version = (path, *(_signature(Path(path, name)) for name in _FILES))
+        if version not in self._cache:
+            self._cache[version] = Adapter(version, _load(Path(path), self.base))
+            while sum(adapter.nbytes for adapter in self._cache.values()) > self._kept_bytes and len(self._cache) > 1:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(version)
+        return self._cache[version]
+
+    def _replace(self, modules: _Modules) -> None:
         if modules:
             self._model.update_modules(tree_unflatten(modules))
-
-    def _modules(self, path: Path) -> _Modules:
-        key = (path, *map(_signature, (path / name for name in _FILES)))
-        if key not in self._cache:
-            self._cache[key] = _load(path, self._base)
-            while len(self._cache) > _KEPT:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key]
 
 
 def _signature(path: Path) -> tuple[int, int, int]:

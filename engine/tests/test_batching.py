@@ -1,0 +1,176 @@
+"""Many answers at a time are each what they are alone, whatever else comes and goes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlx_engine import kernels, platform
+from mlx_engine.models.bases import Bases
+from mlx_engine.protocol import ChatMessage, Done, Error, Generate, Token
+from mlx_engine.serving.scheduler import Scheduler
+from mlx_engine.serving.settings import Settings
+from serve_client import expected, make_adapter
+from tiny import make_tiny_model
+
+
+class House:
+    """A scheduler whose steps a test makes, and what it has sent."""
+
+    def __init__(self, **settings: int) -> None:
+        self.frames: list[Token | Done | Error] = []
+        self.loads: list[str] = []
+        self.settings = Settings(**settings)
+        self.bases = Bases(platform.setup(), lambda path, _: self.loads.append(path), budget=self.settings.models_bytes)
+        fused = "attention" in kernels.load()
+        self.scheduler = Scheduler(self.bases, self.settings, self.frames.append, fused=fused)
+
+    def run(self) -> None:
+        while not self.scheduler.idle:
+            self.scheduler.step()
+
+    def ends(self) -> dict[str, Done | Error]:
+        return {frame.id: frame for frame in self.frames if not isinstance(frame, Token)}
+
+    def ask(self, *requests: Generate) -> list[Done | Error]:
+        for request in requests:
+            self.scheduler.submit(request)
+        self.run()
+        ends = self.ends()
+        return [ends[request.id] for request in requests]
+
+
+def request(id: str, model: Path, adapter: Path | None = None, text: str | None = None, **changes) -> Generate:
+    fields = {
+        "messages": [ChatMessage(role="user", content=text)] if text is not None else None,
+        "prompt": None if text is not None else "Give",
+        "max_tokens": 8,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "stop": [],
+        "seed": None,
+        **changes,
+    }
+    return Generate(id=id, model_path=str(model), adapter_path=adapter and str(adapter), **fields)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_kernels() -> Iterator[None]:
+    with kernels.patched(kernels.load()):
+        yield
+
+
+@pytest.fixture(scope="module")
+def biased(models) -> Path:
+    return make_tiny_model(models / "biased", model_type="qwen2", seed=3)
+
+
+@pytest.fixture(scope="module")
+def tuned(models, chat, biased) -> list[tuple[Path, Path | None]]:
+    """(model, adapter): two bases, adapters of several ranks, kinds and places."""
+    return [
+        (chat, None),
+        (chat, make_adapter(models / "q", chat, rank=2, keys=["self_attn.q_proj"], seed=1)),
+        (chat, make_adapter(models / "all", chat, rank=8, seed=2)),
+        (chat, make_adapter(models / "mlp", chat, rank=4, keys=["mlp.up_proj", "mlp.down_proj"], seed=3)),
+        (chat, make_adapter(models / "dora", chat, rank=4, seed=4, dora=True)),
+        (chat, make_adapter(models / "words", chat, rank=4, keys=["embed_tokens", "self_attn.v_proj"], seed=5)),
+        (biased, None),
+        (biased, make_adapter(models / "biased-dora", biased, rank=4, seed=6, dora=True)),
+        (biased, make_adapter(models / "biased-lora", biased, rank=3, seed=7)),
+    ]
+
+
+def test_greedy_answers_are_those_of_mlx_lm_for_every_kind_of_adapter_at_once(chat, tuned):
+    house = House()
+    asked = [request(str(i), model, adapter, f"Tip {i}") for i, (model, adapter) in enumerate(tuned)]
+    for (model, adapter), done in zip(tuned, house.ask(*asked), strict=True):
+        text, count = expected(model, f"Tip {done.id}", 8, adapter)
+        assert (done.text, done.completion_tokens) == (text, count)
+    # One batch for each base and all that is stacked over it, one for the adapter of the embedding.
+    assert len({done.text for done in house.ends().values()}) > 6
+
+
+PLANS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "which": st.integers(0, 8),
+            "prompt": st.text("ab cdé ", min_size=1, max_size=60),
+            "max_tokens": st.integers(1, 10),
+            "temperature": st.sampled_from([0.0, 0.0, 1.0, 1.7]),
+            "seed": st.integers(0, 2**32 - 1),
+            "top_k": st.sampled_from([0, 5]),
+            "repetition_penalty": st.sampled_from([1.0, 1.3]),
+            "n": st.sampled_from([1, 1, 1, 2]),
+            "arrives": st.integers(0, 12),
+            "leaves": st.none() | st.integers(0, 12),
+        }
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plans=PLANS, max_batch=st.sampled_from([2, 3, 16]), prefill_tokens=st.sampled_from([1, 7, 128]))
+def test_answers_are_the_same_bits_in_a_batch_and_alone(tuned, alone, plans, max_batch, prefill_tokens):
+    house = House(max_batch=max_batch, prefill_tokens=prefill_tokens)
+    requests = []
+    for i, plan in enumerate(plans):
+        model, adapter = tuned[plan["which"]]
+        options = {name: value for name, value in plan.items() if name not in ("which", "arrives", "leaves")}
+        requests.append(request(str(i), model, adapter, logprobs=1, **options))
+    for step in range(13):
+        for asked, plan in zip(requests, plans, strict=True):
+            if plan["arrives"] == step:
+                house.scheduler.submit(asked)
+            if plan["leaves"] == step and plan["arrives"] <= step:
+                house.scheduler.cancel(asked.id)
+        house.scheduler.step()
+    house.run()
+    ends = house.ends()
+    assert set(ends) == {asked.id for asked in requests}
+    for asked in requests:
+        done, whole = ends[asked.id], alone(asked)
+        assert isinstance(done, Done), done
+        for index, (choice, other) in enumerate(zip(done.choices, whole.choices, strict=True)):
+            told = [frame for frame in house.frames if isinstance(frame, Token) and frame.id == asked.id]
+            told = [frame for frame in told if frame.index == index]
+            assert "".join(frame.text for frame in told) == choice.text
+            if choice.finish_reason == "cancelled":
+                assert other.completion_tokens >= choice.completion_tokens
+            else:
+                assert choice == other
+            logprobs = [entry for frame in told for entry in frame.logprobs]
+            assert logprobs == alone.logprobs(asked, index)[: len(logprobs)]
+            assert len(logprobs) == choice.completion_tokens
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Each request in a house of its own; the same request is asked once."""
+
+    class Alone:
+        def __init__(self) -> None:
+            self._frames: dict[bytes, list] = {}
+
+        def _of(self, asked: Generate) -> list:
+            import msgspec
+
+            key = msgspec.json.encode(msgspec.structs.replace(asked, id=""))
+            if key not in self._frames:
+                house = House()
+                house.ask(asked)
+                self._frames[key] = house.frames
+            return self._frames[key]
+
+        def __call__(self, asked: Generate) -> Done:
+            return self._of(asked)[-1]
+
+        def logprobs(self, asked: Generate, index: int) -> list:
+            frames = [f for f in self._of(asked) if isinstance(f, Token) and f.index == index]
+            return [entry for frame in frames for entry in frame.logprobs]
+
+    return Alone()
