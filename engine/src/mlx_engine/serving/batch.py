@@ -101,7 +101,7 @@ class Batch:
         """All but the prompt's last token, which is the first to be decoded. How many were computed, at least 1."""
         known = work.prompt[:-1]
         if work.cache is None:
-            found, cache = self.prefixes.find(work.served.version, known) if self._pool else (0, [])
+            found, cache = self.prefixes.find(work.served.version, known) if self._pool is not None else (0, [])
             work.cached = work.done = found
             work.cache = cache if found else make_prompt_cache(self._model)
         part = known[work.done : work.done + budget]
