@@ -69,10 +69,57 @@ export const GenerateRequest = Type.Object(
       Type.Union([Type.String({ minLength: 1 }), Type.Array(Type.String({ minLength: 1 }), { maxItems: 16 })]),
     ),
     seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 4294967295 })),
+    stream: Type.Boolean({
+      default: false,
+      description:
+        'Answer as server-sent events: `data: {"text", "index"}` for each piece, at last one with finish_reason and usage',
+    }),
+    top_k: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Only so many of the likeliest tokens; 0: all' }),
+    ),
+    min_p: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: 1,
+        description: "Only tokens with this share of the likeliest one's probability",
+      }),
+    ),
+    repetition_penalty: Type.Optional(
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 10,
+        description: '1: none. Makes tokens of the prompt and of the answer so far less likely',
+      }),
+    ),
+    presence_penalty: Type.Optional(
+      Type.Number({ minimum: -2, maximum: 2, description: 'Off the logit of every token that the answer has' }),
+    ),
+    frequency_penalty: Type.Optional(
+      Type.Number({ minimum: -2, maximum: 2, description: 'The same, for each time that it has it' }),
+    ),
+    logprobs: Type.Optional(Type.Boolean({ description: "Tell each token's log-probability" })),
+    top_logprobs: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: 20, description: 'Beside it those of so many of the likeliest' }),
+    ),
+    n: Type.Optional(Type.Integer({ minimum: 1, maximum: 8, description: 'So many answers to the one prompt' })),
   },
   { $id: 'GenerateRequest', additionalProperties: false },
 )
 export type GenerateRequest = Static<typeof GenerateRequest>
+
+const LikelyToken = {
+  id: Type.Integer(),
+  text: Type.String(),
+  logprob: Type.Number({ description: 'Natural logarithm, before temperature and penalties' }),
+}
+export const TokenLogprob = Type.Object({ ...LikelyToken, top: Type.Array(Type.Object(LikelyToken)) })
+export type TokenLogprob = Static<typeof TokenLogprob>
+
+const Timing = Type.Object({
+  queue_seconds: Type.Number(),
+  prefill_seconds: Type.Number(),
+  decode_seconds: Type.Number(),
+})
 
 export const GenerateResponse = Type.Object(
   {
@@ -85,10 +132,50 @@ export const GenerateResponse = Type.Object(
     generation_time_ms: Type.Integer(),
     prompt_tokens: Nullable(Type.Integer()),
     finish_reason: Nullable(Type.String({ description: 'stop, or length when max_tokens cut it' })),
+    cached_tokens: Type.Optional(Type.Integer({ description: 'Of the prompt, known from before (local models)' })),
+    timing: Type.Optional(Timing),
+    logprobs: Type.Optional(Type.Array(TokenLogprob)),
+    choices: Type.Optional(
+      Type.Array(
+        Type.Object({
+          text: Type.String(),
+          finish_reason: Nullable(Type.String()),
+          logprobs: Type.Optional(Type.Array(TokenLogprob)),
+        }),
+        { description: 'All answers, when n is more than 1; text is the first' },
+      ),
+    ),
   },
   { $id: 'GenerateResponse' },
 )
 export type GenerateResponse = Static<typeof GenerateResponse>
+
+export const GeneratePiece = Type.Object({
+  text: Type.String(),
+  index: Type.Integer({ description: 'Which of the n answers' }),
+  logprobs: Type.Optional(Type.Array(TokenLogprob)),
+})
+export type GeneratePiece = Static<typeof GeneratePiece>
+
+export const GenerateEnd = Type.Object({
+  finish_reason: Nullable(Type.String()),
+  finish_reasons: Type.Optional(Type.Array(Nullable(Type.String()), { description: 'Of all, when n is more than 1' })),
+  usage: Type.Object({
+    prompt_tokens: Nullable(Type.Integer()),
+    completion_tokens: Type.Integer(),
+    cached_tokens: Nullable(Type.Integer()),
+  }),
+  model: Type.String(),
+  provider: Type.String(),
+  tokens_generated: Type.Integer(),
+  generation_time_ms: Type.Integer(),
+  timing: Type.Optional(Timing),
+})
+export type GenerateEnd = Static<typeof GenerateEnd>
+
+/** With `stream: true`: pieces, then the end; or, as `event: error`, the body of an error answer. */
+export const GenerateEvent = Type.Union([GeneratePiece, GenerateEnd], { $id: 'GenerateEvent' })
+export type GenerateEvent = Static<typeof GenerateEvent>
 
 export const ProvidersResponse = Type.Object(
   {

@@ -2,7 +2,7 @@ import { type TSchema, Type } from 'typebox'
 import { ExperimentName } from './common.ts'
 import { ValidateRequest, ValidateResponse } from './dataset.ts'
 import { JobEvent } from './event.ts'
-import { GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
+import { GenerateEvent, GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
 import { HealthResponse } from './health.ts'
 import { CommandResponse, ListResponse, StatusResponse } from './job.ts'
 import { ModelsResponse } from './model.ts'
@@ -26,6 +26,8 @@ export interface Route {
   /** Schema of the 200 answer; `sse` answers a text/event-stream of `stream`. */
   response?: TSchema
   stream?: TSchema
+  /** Of a route that answers with a text/event-stream of these instead when it is asked to. */
+  events?: TSchema
 }
 
 const experiment = Type.Object({ name: ExperimentName })
@@ -149,6 +151,7 @@ export const ROUTES = {
     scope: 'generate',
     body: GenerateRequest,
     response: GenerateResponse,
+    events: GenerateEvent,
   },
   providers: {
     method: 'GET',

@@ -13,7 +13,7 @@ export const IDLE_MILLISECONDS = 10 * 60_000
 interface Pending {
   resolve(done: FrameOf<'done'>): void
   reject(error: unknown): void
-  onToken?: (text: string) => void
+  onToken?: (text: string, frame: FrameOf<'token'>) => void
 }
 
 interface Options {
@@ -97,7 +97,7 @@ class Server {
   generate(
     command: Parameters<Engine['generate']>[0],
     signal: AbortSignal | undefined,
-    onToken: ((text: string) => void) | undefined,
+    onToken: Pending['onToken'] | undefined,
   ): Promise<FrameOf<'done'>> {
     clearTimeout(this.#idleTimer)
     const id = `g${++this.#count}`
@@ -145,9 +145,10 @@ class Server {
   }
 
   /** A reader that fails ends its own request, not the process that serves the others. */
-  #token({ id, text }: FrameOf<'token'>): void {
+  #token(frame: FrameOf<'token'>): void {
+    const { id, text } = frame
     try {
-      this.#pending.get(id)?.onToken?.(text)
+      this.#pending.get(id)?.onToken?.(text, frame)
     } catch (error) {
       this.#process.send({ type: 'cancel', id })
       this.#settle(id)?.reject(error)

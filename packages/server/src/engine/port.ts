@@ -44,7 +44,7 @@ export interface Engine {
    *  An aborted signal cancels. Engine errors become ServiceErrors. */
   generate(
     command: Omit<GenerateCommand, 'type' | 'id'>,
-    options: { signal?: AbortSignal; onToken?: (text: string) => void },
+    options: { signal?: AbortSignal; onToken?: (text: string, frame: FrameOf<'token'>) => void },
   ): Promise<FrameOf<'done'>>
   /** In a process of its own, which an aborted signal ends. Engine errors become ServiceErrors. */
   estimate(command: TrainCommand, options: { signal?: AbortSignal }): Promise<Estimate>

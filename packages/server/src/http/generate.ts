@@ -1,31 +1,76 @@
-import { type GenerateRequest, PROVIDER_CLASS, ServiceError } from '@mlx-training/contract'
+import { type GenerateEnd, type GenerateRequest, PROVIDER_CLASS, ServiceError } from '@mlx-training/contract'
 import type { Providers } from '../providers/index.ts'
-import type { GenerateInput } from '../providers/port.ts'
+import type { Extra, GenerateInput, GenerateOutput } from '../providers/port.ts'
 import { clientSignal } from './client-signal.ts'
+import { streamAnswer } from './generate-stream.ts'
 import type { Handler } from './routes.ts'
+import type { SseTimes } from './sse.ts'
 
 export const generate =
-  ({ providers, closing }: { providers: Providers; closing: AbortSignal }): Handler<'generate'> =>
-  async ({ body, reply }) => {
+  ({
+    providers,
+    closing,
+    sseTimes,
+  }: {
+    providers: Providers
+    closing: AbortSignal
+    sseTimes?: SseTimes | undefined
+  }): Handler<'generate'> =>
+  async ({ body, reply, request }) => {
     const asked = inputOf(body)
     const { provider, model } = providers.route(body)
     const client = clientSignal(reply, closing)
     const start = performance.now()
+    const common = ({ tokensGenerated, timing }: GenerateOutput) => ({
+      model: body.model ?? model,
+      provider: PROVIDER_CLASS[provider.name],
+      tokens_generated: tokensGenerated,
+      generation_time_ms: Math.round(performance.now() - start),
+      ...(timing && { timing }),
+    })
     try {
+      if (body.stream) {
+        const pieces = provider.stream({ ...asked, model }, client.signal)
+        const endOf = (output: GenerateOutput): GenerateEnd => ({
+          finish_reason: output.finishReason,
+          ...(body.n !== undefined && { finish_reasons: output.choices?.map((choice) => choice.finishReason) }),
+          usage: {
+            prompt_tokens: output.promptTokens,
+            completion_tokens: output.tokensGenerated,
+            cached_tokens: output.cachedTokens ?? null,
+          },
+          ...common(output),
+        })
+        // It has written the answer itself.
+        return (await streamAnswer(reply, request, pieces, endOf, sseTimes)) as never
+      }
       const output = await provider.generate({ ...asked, model }, client.signal)
       return {
         text: output.text,
-        model: body.model ?? model,
-        provider: PROVIDER_CLASS[provider.name],
-        tokens_generated: output.tokensGenerated,
-        generation_time_ms: Math.round(performance.now() - start),
+        ...common(output),
         prompt_tokens: output.promptTokens,
         finish_reason: output.finishReason,
+        ...(output.cachedTokens !== undefined && { cached_tokens: output.cachedTokens }),
+        ...choicesOf(output, body),
       }
     } finally {
       client.release()
     }
   }
+
+function choicesOf({ choices = [] }: GenerateOutput, { n, logprobs }: GenerateRequest) {
+  const [first] = choices
+  return {
+    ...(logprobs && { logprobs: first?.logprobs ?? [] }),
+    ...(n !== undefined && {
+      choices: choices.map(({ text, finishReason, logprobs }) => ({
+        text,
+        finish_reason: finishReason,
+        ...(logprobs && { logprobs }),
+      })),
+    }),
+  }
+}
 
 function inputOf(body: GenerateRequest): Omit<GenerateInput, 'model'> {
   const { prompt, messages, system, raw } = body
@@ -47,6 +92,17 @@ function inputOf(body: GenerateRequest): Omit<GenerateInput, 'model'> {
     topP: body.top_p,
     stop: body.stop === undefined ? [] : [body.stop].flat(),
     seed: body.seed ?? null,
+    extra: extraOf(body),
+  }
+}
+
+function extraOf(body: GenerateRequest): Extra {
+  const { top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, n, logprobs, top_logprobs } = body
+  if (top_logprobs !== undefined && !logprobs) throw wrong('top_logprobs', 'goes with logprobs: true')
+  const given = Object.entries({ top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, n })
+  return {
+    ...Object.fromEntries(given.filter(([, value]) => value !== undefined)),
+    ...(logprobs && { logprobs: top_logprobs ?? 0 }),
   }
 }
 

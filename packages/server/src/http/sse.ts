@@ -59,7 +59,13 @@ export async function sendEvents(
 /** JSON has no raw line breaks, so one data line is enough. */
 const line = (event: JobEvent) => `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`
 
-async function write(response: ServerResponse, text: string, stalledMs: number, stop: AbortController): Promise<void> {
+/** Waits until the client has taken it; one that takes nothing for `stalledMs` is cut, and `stop` aborted. */
+export async function write(
+  response: ServerResponse,
+  text: string,
+  stalledMs: number,
+  stop: AbortController,
+): Promise<void> {
   if (stop.signal.aborted || response.write(text)) return
   const stalled = setTimeout(() => {
     stop.abort()

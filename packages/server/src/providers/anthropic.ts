@@ -1,16 +1,20 @@
 import Anthropic from '@anthropic-ai/sdk'
 import { ServiceError } from '@mlx-training/contract'
+import { passed } from './extra.ts'
+import { whole } from './pieces.ts'
 import type { GenerateOutput, Provider } from './port.ts'
 import { calling, type HostedOptions, keyed, needKey, providerFetch, type Remote, turns } from './wire.ts'
 
 /** Anthropic's Messages API. It has no seed, and since version 2026-10-21 (the SDK's) no temperature and no top_p: a request
  *  that carries one is refused even at its default. They are not sent, so they have no effect here. */
 export function createAnthropicProvider(remote: Remote, options: HostedOptions): Provider {
-  return {
+  const provider: Provider = {
     name: remote.name,
     availability: async () => keyed(remote),
+    stream: (input, signal) => whole(provider.generate(input, signal)),
     async generate(input, signal) {
       const apiKey = needKey(remote)
+      passed(remote.name, input, [])
       if (!input.messages) {
         const message = 'anthropic has only chat models: leave raw out'
         throw new ServiceError('invalid_parameters', `raw: ${message}`, {
@@ -50,6 +54,7 @@ export function createAnthropicProvider(remote: Remote, options: HostedOptions):
       })
     },
   }
+  return provider
 }
 
 const FINISH: Record<string, GenerateOutput['finishReason']> = {

@@ -14,6 +14,8 @@ import { createOpenAIProvider } from './openai.ts'
 import type { Provider } from './port.ts'
 import type { HostedOptions, Remote } from './wire.ts'
 
+const PENALTIES = ['presence_penalty', 'frequency_penalty'] as const
+
 export interface Providers {
   get(name: ProviderName): Provider
   /** Who answers a request, and the model's name without the provider's prefix. A given provider wins over a prefix, a prefix
@@ -34,9 +36,19 @@ export function createProviders({ config, hosted, ...local }: ProvidersDeps): Pr
   const options: HostedOptions = { timeoutMs: 120_000, maxRetries: 2, ...hosted }
   const { openai, anthropic, together } = config.providers
   const providers: Record<ProviderName, Provider> = {
-    openai: createOpenAIProvider({ ...remote('openai', openai), tokenLimit: 'max_completion_tokens' }, options),
+    openai: createOpenAIProvider(
+      { ...remote('openai', openai), tokenLimit: 'max_completion_tokens', takes: PENALTIES },
+      options,
+    ),
     anthropic: createAnthropicProvider(remote('anthropic', anthropic), options),
-    together: createOpenAIProvider({ ...remote('together', together), tokenLimit: 'max_tokens' }, options),
+    together: createOpenAIProvider(
+      {
+        ...remote('together', together),
+        tokenLimit: 'max_tokens',
+        takes: [...PENALTIES, 'top_k', 'min_p', 'repetition_penalty'],
+      },
+      options,
+    ),
     ollama: createOpenAIProvider(ollama(config.providers.ollama.baseUrl), options),
     local_mlx: createLocalProvider(local),
   }

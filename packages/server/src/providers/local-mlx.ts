@@ -1,10 +1,11 @@
-import { ServiceError } from '@mlx-training/contract'
+import { type GeneratePiece, ServiceError, type TokenLogprob } from '@mlx-training/contract'
 import type { Engine } from '../engine/port.ts'
 import type { JobService } from '../jobs/port.ts'
 import { fineTunedFolder } from '../models/fine-tuned.ts'
 import { type FineTunedName, parseFineTuned } from '../models/names.ts'
 import type { Models } from '../models/port.ts'
-import type { Provider } from './port.ts'
+import { pieces } from './pieces.ts'
+import type { GenerateInput, GenerateOutput, Provider } from './port.ts'
 import { cancelled } from './wire.ts'
 
 export interface LocalDeps {
@@ -45,32 +46,54 @@ export function createLocalProvider({ engine, models, jobs }: LocalDeps): Provid
       if (state === 'ready') return { available: true }
       return { available: false, reason: reason ?? 'The engine is starting' }
     },
-    async generate(input, signal) {
-      try {
-        const done = await engine.generate(
-          {
-            ...(await weights(input.model, signal)),
-            messages: input.messages,
-            prompt: input.prompt,
-            max_tokens: input.maxTokens,
-            temperature: input.temperature,
-            top_p: input.topP,
-            stop: input.stop,
-            seed: input.seed,
+    generate,
+    stream: (input, signal) => pieces((push, inner) => generate(input, inner, push), signal),
+  }
+
+  async function generate(
+    input: GenerateInput,
+    signal: AbortSignal,
+    push?: (piece: GeneratePiece) => void,
+  ): Promise<GenerateOutput> {
+    const logprobs = new Map<number, TokenLogprob[]>()
+    try {
+      const done = await engine.generate(
+        {
+          ...(await weights(input.model, signal)),
+          messages: input.messages,
+          prompt: input.prompt,
+          max_tokens: input.maxTokens,
+          temperature: input.temperature,
+          top_p: input.topP,
+          stop: input.stop,
+          seed: input.seed,
+          ...input.extra,
+        },
+        {
+          signal,
+          onToken(text, { index, logprobs: told }) {
+            if (told) logprobs.set(index, [...(logprobs.get(index) ?? []), ...told])
+            push?.({ text, index, ...(told && { logprobs: told }) })
           },
-          { signal },
-        )
-        if (done.finish_reason === 'cancelled') throw cancelled(signal)
-        return {
-          text: done.text,
-          model: input.model,
-          tokensGenerated: done.completion_tokens,
-          promptTokens: done.prompt_tokens,
-          finishReason: done.finish_reason,
-        }
-      } catch (error) {
-        throw signal.aborted ? cancelled(signal) : error
+        },
+      )
+      if (done.finish_reason === 'cancelled') throw cancelled(signal)
+      return {
+        text: done.text,
+        model: input.model,
+        tokensGenerated: done.completion_tokens,
+        promptTokens: done.prompt_tokens,
+        finishReason: done.finish_reason,
+        cachedTokens: done.cached_tokens,
+        timing: done.timing,
+        choices: done.choices.map(({ text, finish_reason }, index) => ({
+          text,
+          finishReason: finish_reason === 'cancelled' ? null : finish_reason,
+          ...(input.extra?.logprobs !== undefined && { logprobs: logprobs.get(index) ?? [] }),
+        })),
       }
-    },
+    } catch (error) {
+      throw signal.aborted ? cancelled(signal) : error
+    }
   }
 }

@@ -18,6 +18,7 @@ export function ollama(baseUrl: string): OpenAICompatible {
     urlVariable: 'OLLAMA_HOST',
     modelHint: 'Get it with "ollama pull"',
     tokenLimit: 'max_tokens',
+    takes: ['presence_penalty', 'frequency_penalty'],
     availability: cachedProbe(baseUrl),
     complete: (client, input, signal) => generateRaw(client, baseUrl, input, signal),
   }
@@ -50,6 +51,7 @@ async function generateRaw(
         top_p: input.topP,
         stop: input.stop,
         ...(input.seed !== null && { seed: input.seed }),
+        ...input.extra,
       },
     },
   })

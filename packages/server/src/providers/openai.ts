@@ -1,5 +1,7 @@
 import OpenAI from 'openai'
-import type { Availability, GenerateInput, GenerateOutput, Provider } from './port.ts'
+import { passed } from './extra.ts'
+import { whole } from './pieces.ts'
+import type { Availability, Extra, GenerateInput, GenerateOutput, Provider } from './port.ts'
 import {
   type ApiError,
   calling,
@@ -17,6 +19,8 @@ export interface OpenAICompatible extends Remote {
   apiUrl?: string
   /** OpenAI deprecated max_tokens, which its reasoning models refuse; the others know only that. */
   tokenLimit: 'max_tokens' | 'max_completion_tokens'
+  /** Fields of ours that its API has under the same names. */
+  takes: readonly (keyof Extra)[]
   /** Whether a key is set, when left out. */
   availability?: () => Promise<Availability>
   /** Continues plain text where the API's /completions would not (Ollama puts its chat template around it). */
@@ -26,10 +30,12 @@ export interface OpenAICompatible extends Remote {
 /** OpenAI and what speaks its API: chat completions, and completions for plain text. */
 export function createOpenAIProvider(remote: OpenAICompatible, options: HostedOptions): Provider {
   const complete = remote.complete ?? completion
-  return {
+  const provider: Provider = {
     name: remote.name,
     availability: remote.availability ?? (async () => keyed(remote)),
-    async generate(input, signal) {
+    stream: (input, signal) => whole(provider.generate(input, signal)),
+    async generate(asked, signal) {
+      const input = { ...asked, extra: passed(remote.name, asked, remote.takes) }
       const client = new OpenAI({
         apiKey: needKey(remote),
         baseURL: remote.apiUrl ?? remote.baseUrl,
@@ -48,6 +54,7 @@ export function createOpenAIProvider(remote: OpenAICompatible, options: HostedOp
       )
     },
   }
+  return provider
 }
 
 async function chat(
@@ -95,6 +102,8 @@ const common = (input: GenerateInput) => ({
   model: input.model,
   ...(input.stop.length && { stop: input.stop }),
   ...(input.seed !== null && { seed: input.seed }),
+  // Those that `passed` has let through: logprobs, a number here and a flag there, are not among them.
+  ...(input.extra as Omit<Extra, 'logprobs'>),
 })
 
 function output(

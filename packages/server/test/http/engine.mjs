@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // An engine process for tests of the HTTP service: speaks the real protocol, computes nothing. Its generations echo the
-// last user turn; "wait" as the prompt holds the answer back until it is cancelled, whose arrival is told on stderr. Its
-// estimates are of 7000 s for 90,000 tokens an epoch; seed 1234567 holds them back, which is told on stderr.
+// last user turn; "wait" as the prompt holds the answer back until it is cancelled, whose arrival is told on stderr; "full"
+// finds the queue full, "break" fails after a token. Its estimates are of 7000 s for 90,000 tokens an epoch; seed 1234567
+// holds them back, which is told on stderr.
 import { createWriteStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 
@@ -29,7 +30,10 @@ if (module === 'mlx_engine.serve') {
     const command = JSON.parse(line)
     const { id } = command
     if (command.type === 'generate') answer(command)
-    if (command.type === 'cancel') done(id, '', { finish_reason: 'cancelled', prompt_tokens: 1, completion_tokens: 0 })
+    if (command.type === 'cancel') {
+      console.error(`cancelled ${id}`)
+      done(id, '', { finish_reason: 'cancelled', prompt_tokens: 1, completion_tokens: 0 })
+    }
   })
   input.on('close', () => clearInterval(alive))
 }
@@ -68,9 +72,17 @@ if (module === 'mlx_engine.estimate') {
   input.on('close', () => process.exit(0))
 }
 
-function answer({ id, messages, prompt, max_tokens }) {
+function answer({ id, messages, prompt, max_tokens, logprobs }) {
   const text = prompt ?? messages.map(({ role, content }) => `${role}: ${content}`).join('\n')
+  const token = (text) => {
+    const told = logprobs == null ? null : [{ id: text.length, text, logprob: -0.5, top: [] }]
+    send({ type: 'token', id, text, index: 0, logprobs: told })
+  }
+  if (text.endsWith('full'))
+    return send({ type: 'error', id, kind: 'busy', message: 'full', traceback: null, retry_after: 2.5 })
+  for (const piece of ['echo ', text]) token(piece)
   if (text.endsWith('wait')) return
+  if (text.endsWith('break')) return send({ type: 'error', id, kind: 'internal', message: 'lost', traceback: null })
   done(id, `echo ${text}`, { finish_reason: 'stop', prompt_tokens: text.length, completion_tokens: max_tokens })
 }
 

@@ -104,6 +104,9 @@ describe('local_mlx', () => {
       tokensGenerated: 1,
       promptTokens: 3,
       finishReason: 'length',
+      cachedTokens: 0,
+      timing: { queue_seconds: 0, prefill_seconds: 0, decode_seconds: 0 },
+      choices: [{ text: 'Hi', finishReason: 'length' }],
     })
     expect(asked).toEqual([
       {
