@@ -27,6 +27,16 @@ export interface Config {
     readonly models: readonly string[]
   }
   readonly maxConcurrentJobs: number
+  /** Of the generation process; null: what fits the machine, see docs/generation.md. */
+  readonly generation: {
+    readonly maxBatch: number
+    readonly queue: number
+    readonly prefillTokens: number
+    readonly idleSeconds: number
+    readonly modelsMb: number | null
+    readonly adaptersMb: number | null
+    readonly promptCacheMb: number | null
+  }
   readonly python: string
   readonly engineSource: string
   /** Models imported at set-up. */
@@ -90,6 +100,7 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       throw new ConfigError(`${name} must be a whole number from ${min} to ${max}, not "${given}"`)
     return value
   }
+  const megabytes = (name: string) => (text(name) === null ? null : integer(name, 0, 1, 10_000_000))
   const flag = (name: string, fallback: boolean) => {
     const given = text(name)?.toLowerCase()
     if (given === undefined) return fallback
@@ -153,6 +164,15 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       models: roots('MLX_TRAINING_MODEL_ROOTS'),
     },
     maxConcurrentJobs: integer('MLX_TRAINING_MAX_CONCURRENT_JOBS', 1, 1, 64),
+    generation: {
+      maxBatch: integer('MLX_TRAINING_GENERATION_MAX_BATCH', 16, 1, 256),
+      queue: integer('MLX_TRAINING_GENERATION_QUEUE', 64, 1, 10_000),
+      prefillTokens: integer('MLX_TRAINING_GENERATION_PREFILL_TOKENS', 128, 1, 100_000),
+      idleSeconds: integer('MLX_TRAINING_GENERATION_IDLE_SECONDS', 600, 1, 1_000_000),
+      modelsMb: megabytes('MLX_TRAINING_GENERATION_MODELS_MB'),
+      adaptersMb: megabytes('MLX_TRAINING_GENERATION_ADAPTERS_MB'),
+      promptCacheMb: megabytes('MLX_TRAINING_GENERATION_PROMPT_CACHE_MB'),
+    },
     python: path('MLX_TRAINING_PYTHON', join(PROJECT_ROOT, '.venv', 'bin', 'python')),
     engineSource: join(PROJECT_ROOT, 'engine', 'src'),
     bundledModels: path('MLX_TRAINING_BUNDLED_MODELS', join(PROJECT_ROOT, '.models')),

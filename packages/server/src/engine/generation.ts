@@ -7,9 +7,6 @@ import { explain } from './exit.ts'
 import type { Engine } from './port.ts'
 import { type Deadlines, EngineProcess } from './process.ts'
 
-/** How long the model stays in memory without a request. */
-export const IDLE_MILLISECONDS = 10 * 60_000
-
 interface Pending {
   resolve(done: FrameOf<'done'>): void
   reject(error: unknown): void
@@ -23,7 +20,7 @@ interface Options {
   onCrash(reason: string): void
 }
 
-type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'>
+type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>
 
 export function createGeneration(config: EngineConfig, options: Options): Pick<Engine, 'generate' | 'close'> {
   let server: Server | null = null
@@ -55,6 +52,21 @@ export function createGeneration(config: EngineConfig, options: Options): Pick<E
 
 const shuttingDown = () => new ServiceError('unavailable', 'The server is shutting down', { retryAfter: 5 })
 
+/** As mlx_engine/serving/settings.py reads them. */
+function settingsOf(generation: Config['generation']): Record<string, string> {
+  const variables: Record<string, number | null> = {
+    MAX_BATCH: generation.maxBatch,
+    QUEUE: generation.queue,
+    PREFILL_TOKENS: generation.prefillTokens,
+    IDLE_SECONDS: generation.idleSeconds,
+    MODELS_MB: generation.modelsMb,
+    ADAPTERS_MB: generation.adaptersMb,
+    PROMPT_CACHE_MB: generation.promptCacheMb,
+  }
+  const given = Object.entries(variables).filter(([, value]) => value !== null)
+  return Object.fromEntries(given.map(([name, value]) => [`MLX_TRAINING_GENERATION_${name}`, String(value)]))
+}
+
 /** One process and the requests that it works on. */
 class Server {
   readonly gone: Promise<void>
@@ -74,6 +86,7 @@ class Server {
       module: 'serve',
       logFile: join(config.home, 'runs', 'generation', 'engine.log'),
       deadlines: options.deadlines,
+      environment: config.generation && settingsOf(config.generation),
       onFrame: (frame) => this.#handle(frame),
     })
     this.gone = this.#process.exited.then((end) => {

@@ -3,7 +3,7 @@ import { ServiceError } from '@mlx-training/contract'
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
 import { estimate } from './estimate.ts'
-import { createGeneration, IDLE_MILLISECONDS } from './generation.ts'
+import { createGeneration } from './generation.ts'
 import type { Engine } from './port.ts'
 import type { Deadlines } from './process.ts'
 import { importGguf, probe, STARTING, type Task } from './tasks.ts'
@@ -11,15 +11,15 @@ import { startTraining } from './training.ts'
 
 export interface EngineOptions {
   deadlines?: Partial<Deadlines>
-  /** Milliseconds without a request after which the generation process ends. */
+  /** Milliseconds without a request after which the generation process ends; left out, the configuration's. */
   idle?: number
 }
 
 /** Starts the probe at once. Nothing here throws for want of a Python: `health` tells. */
 export function createEngine(
-  config: Pick<Config, 'python' | 'engineSource' | 'home'>,
+  config: Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>,
   log: Pick<BaseLogger, 'info' | 'warn'>,
-  { deadlines, idle = IDLE_MILLISECONDS }: EngineOptions = {},
+  { deadlines, idle = (config.generation?.idleSeconds ?? 600) * 1000 }: EngineOptions = {},
 ): Engine {
   let health = STARTING
   const probing = probe(config, deadlines)

@@ -31,6 +31,8 @@ export interface EngineProcessOptions {
   /** In order, one at a time: the pipe is not read on while the promise is pending. A rejection ends the process. */
   onFrame: (frame: Frame) => Promise<void> | void
   deadlines?: Partial<Deadlines>
+  /** Variables beside those that every engine process gets. */
+  environment?: Record<string, string>
 }
 
 export class EngineProcess {
@@ -55,7 +57,7 @@ export class EngineProcess {
       // Its own process group: signals go to it and to all that it started, and Ctrl-C in a terminal does not.
       detached: true,
       stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
-      env: engineEnvironment(config),
+      env: { ...engineEnvironment(config), ...options.environment },
     })
     const { pid } = this.#child
     if (pid === undefined) {
