@@ -24,8 +24,7 @@ class House:
         self.loads: list[str] = []
         self.settings = Settings(**settings)
         self.bases = Bases(platform.setup(), lambda path, _: self.loads.append(path), budget=self.settings.models_bytes)
-        fused = "attention" in kernels.load()
-        self.scheduler = Scheduler(self.bases, self.settings, self.frames.append, fused=fused)
+        self.scheduler = Scheduler(self.bases, self.settings, self.frames.append, kernels.load())
 
     def run(self) -> None:
         while not self.scheduler.idle:

@@ -17,10 +17,10 @@ def main(engine: Engine) -> None:
     blas.same_rows()
     found = kernels.load()
     with kernels.patched(found):
-        serve(engine, fused="attention" in found)
+        serve(engine, found)
 
 
-def serve(engine: Engine, *, fused: bool) -> None:
+def serve(engine: Engine, found: kernels.Kernels) -> None:
     from mlx_engine.models.bases import Bases  # seconds of imports, after hello
     from mlx_engine.serving.scheduler import Scheduler
     from mlx_engine.serving.settings import Settings
@@ -32,7 +32,7 @@ def serve(engine: Engine, *, fused: bool) -> None:
         budget=settings.models_bytes,
         adapters_bytes=settings.adapters_bytes,
     )
-    scheduler = Scheduler(bases, settings, engine.channel.send, fused=fused)
+    scheduler = Scheduler(bases, settings, engine.channel.send, found)
 
     def take(command: Command) -> None:
         match command:

@@ -1,5 +1,5 @@
 // The operations, as the module exports them. All compute in float32 on the CPU with at most `threads` threads and have
-// gradients; std::invalid_argument for shapes and types that they can't take.
+// gradients, unless said otherwise; std::invalid_argument for shapes and types that they can't take.
 #pragma once
 
 #include <optional>
@@ -32,5 +32,13 @@ array attention(const array& q, const array& k, const array& v, float scale, boo
 // `gradient`, hidden's is computed in the same pass. See core/cross_entropy.h.
 std::pair<array, array> linear_cross_entropy(const array& hidden, const array& weight, const array& targets,
                                              float soft_cap, bool gradient, int threads);
+
+// Of few rows, without gradients. What a row gives doesn't depend on the other rows, to the bit.
+//
+// x (…, dims), weight (outs, dims) → x weightᵀ (…, outs).
+array linear_rows(const array& x, const array& weight, int threads);
+// y (rows, …, outs) + x (rows, …, dims) A[slot] B[slot] with a slot for each row, 0 for none; a (slots, dims, rank),
+// b (slots, rank, outs), slot uint32 (rows), one token a row.
+array low_rank_rows(const array& y, const array& x, const array& a, const array& b, const array& slots, int threads);
 
 }  // namespace kernels

@@ -38,6 +38,13 @@ struct Simd {
   // Gradient of a row of attention: score ← p = exp(score − lse), d_p ← p · (d_p − delta).
   void (*attention_row_backward)(float* score, float* d_p, float lse, float delta, Index n);
 
+  // out[r][o] = x[r] · w[o] for `rows` rows of x and `outs` of w, all of `dims` floats; rows of x and w are contiguous,
+  // those of out lie `out_row` apart. The bits of a product don't depend on rows and outs.
+  void (*row_products)(const float* x, Index rows, const float* w, Index outs, Index dims, float* out, Index out_row);
+
+  // out += (x · a) · b for one x (dims), a (dims, rank), b (rank, outs), all contiguous.
+  void (*add_low_rank)(const float* x, const float* a, Index dims, Index rank, const float* b, Index outs, float* out);
+
   // RMSNorm of `rows` contiguous rows. weight may be null (ones), d_weight too (not wanted); d_weight is added to.
   void (*rms_norm)(const float* x, const float* weight, float* out, Index rows, Index dims, float eps);
   void (*rms_norm_backward)(const float* x, const float* weight, const float* d_out, float* d_x, float* d_weight,

@@ -132,6 +132,88 @@ void attention_row_backward(float* score, float* d_p, float lse, float delta, In
   }
 }
 
+// ---- products of few rows ----
+
+#if defined(__AVX512F__)
+constexpr Index kWidth = 16;
+#elif defined(__AVX2__)
+constexpr Index kWidth = 8;
+#else
+constexpr Index kWidth = 4;
+#endif
+typedef float Vector __attribute__((vector_size(kWidth * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+// A tile of products, each with one vector of partial sums: the order of a sum is the same in every tile. The weights of
+// the next tile are fetched meanwhile: 34 ms for all of SmolLM2-135M's with eight rows, 40 without.
+template <int Rows, int Outs>
+void product_tile(const float* x, const float* w, Index dims, float* out, Index out_row) {
+  Vector sums[Rows][Outs] = {};
+  const Index whole = dims - dims % kWidth;
+  for (Index i = 0; i < whole; i += kWidth) {
+    Vector ws[Outs];
+    for (int o = 0; o < Outs; o++) {
+      ws[o] = *reinterpret_cast<const Vector*>(w + o * dims + i);
+      __builtin_prefetch(w + (o + Outs) * dims + i);
+    }
+    for (int r = 0; r < Rows; r++) {
+      const Vector xs = *reinterpret_cast<const Vector*>(x + r * dims + i);
+      for (int o = 0; o < Outs; o++) sums[r][o] += xs * ws[o];
+    }
+  }
+  for (int r = 0; r < Rows; r++)
+    for (int o = 0; o < Outs; o++) {
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (Index lane = 0; lane < kWidth; lane++) sum += sums[r][o][lane];
+      for (Index i = whole; i < dims; i++) sum = __builtin_fmaf(x[r * dims + i], w[o * dims + i], sum);
+      out[r * out_row + o] = sum;
+    }
+}
+
+template <int Outs>
+void product_rows(const float* x, Index rows, const float* w, Index dims, float* out, Index out_row) {
+  Index r = 0;
+  for (; r + 4 <= rows; r += 4) product_tile<4, Outs>(x + r * dims, w, dims, out + r * out_row, out_row);
+  for (; r + 2 <= rows; r += 2) product_tile<2, Outs>(x + r * dims, w, dims, out + r * out_row, out_row);
+  for (; r < rows; r++) product_tile<1, Outs>(x + r * dims, w, dims, out + r * out_row, out_row);
+}
+
+void row_products(const float* x, Index rows, const float* w, Index outs, Index dims, float* out, Index out_row) {
+  Index o = 0;
+  for (; o + 4 <= outs; o += 4) product_rows<4>(x, rows, w + o * dims, dims, out + o, out_row);
+  for (; o < outs; o++) product_rows<1>(x, rows, w + o * dims, dims, out + o, out_row);
+}
+
+// Eight columns of x · a at a time, in four partial sums that don't wait for each other.
+typedef float Eight __attribute__((vector_size(8 * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+void add_low_rank(const float* x, const float* a, Index dims, Index rank, const float* b, Index outs, float* out) {
+  Index k = 0;
+  for (; k + 8 <= rank; k += 8) {
+    Eight sums[4] = {};
+    Index i = 0;
+    for (; i + 4 <= dims; i += 4)
+      for (int j = 0; j < 4; j++) sums[j] += x[i + j] * *reinterpret_cast<const Eight*>(a + (i + j) * rank + k);
+    for (; i < dims; i++) sums[0] += x[i] * *reinterpret_cast<const Eight*>(a + i * rank + k);
+    const Eight low = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    const float* const up = b + k * outs;
+#pragma omp simd
+    for (Index o = 0; o < outs; o++) {
+      float sum = out[o];
+      for (int j = 0; j < 8; j++) sum += low[j] * up[j * outs + o];
+      out[o] = sum;
+    }
+  }
+  for (; k < rank; k++) {
+    float sums[4] = {};  // in the order of the above, so that a column's bits don't depend on the rank
+    Index i = 0;
+    for (; i + 4 <= dims; i += 4)
+      for (int j = 0; j < 4; j++) sums[j] += x[i + j] * a[(i + j) * rank + k];
+    for (; i < dims; i++) sums[0] += x[i] * a[i * rank + k];
+    add_scaled(out, b + k * outs, (sums[0] + sums[1]) + (sums[2] + sums[3]), outs);
+  }
+}
+
 // ---- RMSNorm: y = w · x / √(mean(x²) + eps) (Zhang and Sennrich, arXiv:1910.07467) ----
 
 void rms_norm(const float* x, const float* weight, float* out, Index rows, Index dims, float eps) {
@@ -219,6 +301,8 @@ const Simd KERNELS_TABLE(KERNELS_SIMD) = {
     soft_cap,
     exp_sum_capped,
     attention_row_backward,
+    row_products,
+    add_low_rank,
     rms_norm,
     rms_norm_backward,
     rope,

@@ -9,7 +9,7 @@ from types import ModuleType
 import mlx.core as mx
 import numpy as np
 
-NAMES = ("attention", "linear_cross_entropy", "silu", "gelu", "rms_norm", "rope")
+NAMES = ("attention", "linear_cross_entropy", "silu", "gelu", "rms_norm", "rope", "linear_rows", "low_rank_rows")
 
 # Tables of cosines and sines are made for this many positions at a time, and only so many are kept: a model has one or
 # two kinds.
@@ -18,7 +18,10 @@ _TABLES = 8
 
 
 class Ops:
-    """float32 on the CPU, with gradients; ValueError for shapes and types that a kernel can't take.
+    """float32 on the CPU, with gradients unless said otherwise; ValueError for shapes and types that a kernel can't
+    take.
+
+    `decoding`: what is called now is for one token of each row, see patches.
 
     `threads`: how many a kernel may use, counted when it is called, not when it is evaluated. Set it to 1 when several
     threads evaluate graphs at once.
@@ -26,6 +29,7 @@ class Ops:
 
     def __init__(self, extension: ModuleType) -> None:
         self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.decoding = False
         self._extension = extension
         self._tables: dict[tuple[bytes, float], tuple[mx.array, mx.array]] = {}
         self._lock = threading.Lock()
@@ -138,6 +142,15 @@ class Ops:
         return self._extension.linear_cross_entropy(
             hidden, weight, targets, soft_cap=soft_cap, gradient=gradient, threads=self.threads
         )
+
+    def linear_rows(self, x: mx.array, weight: mx.array) -> mx.array:
+        """x (…, D), weight (O, D) → (…, O), without gradients. A row's bits don't depend on the other rows."""
+        return self._extension.linear_rows(x, weight, threads=self.threads)
+
+    def low_rank_rows(self, y: mx.array, x: mx.array, a: mx.array, b: mx.array, slots: mx.array) -> mx.array:
+        """y (R, 1, O) + x (R, 1, D) A B with A from a (S, D, r) and B from b (S, r, O), by slots, uint32 (R); slot 0
+        adds nothing. Without gradients; a row's bits don't depend on the other rows."""
+        return self._extension.low_rank_rows(y, x, a, b, slots, threads=self.threads)
 
     def _table(self, wavelengths: np.ndarray, scale: float, positions: int) -> tuple[mx.array, mx.array]:
         key = (wavelengths.tobytes(), scale)

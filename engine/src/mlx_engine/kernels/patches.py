@@ -6,6 +6,7 @@
 - mx.fast.rope by rope. Original: not float32; an array as offset for more than one token a row; neither 3 nor 4 axes.
 - mlx_lm.models.activations.swiglu, wherever a model has imported it, by silu. Original: not float32; shapes differ.
 - mlx.nn.silu by silu, mlx.nn.gelu_approx by gelu. Original: not float32.
+- mlx.nn.Linear's and Embedding.as_linear's products by linear_rows, while ops.decoding. Original: not float32.
 
 The original is also called with a `stream`, or with an argument that this version of MLX doesn't have.
 
@@ -122,6 +123,24 @@ def _swiglu(ops: Ops, original: Function) -> Function:
     return swiglu
 
 
+def _linear(ops: Ops, original: Function) -> Function:
+    def linear(self: nn.Linear, x: mx.array) -> mx.array:
+        if not ops.decoding or not _float32(x, self.weight):
+            return original(self, x)
+        y = ops.linear_rows(x, self.weight)
+        return y + self.bias if "bias" in self else y
+
+    return linear
+
+
+def _as_linear(ops: Ops, original: Function) -> Function:
+    def as_linear(self: nn.Embedding, x: mx.array) -> mx.array:
+        decoding = ops.decoding and _float32(x, self.weight)
+        return ops.linear_rows(x, self.weight) if decoding else original(self, x)
+
+    return as_linear
+
+
 def _silu(ops: Ops, original: Function) -> Function:
     def silu(x: mx.array) -> mx.array:
         return ops.silu(x) if _float32(x) else original(x)
@@ -151,4 +170,6 @@ def _replaced_functions() -> list[tuple[Any, str, str, Callable[[Ops, Function],
         (activations, "swiglu", "silu", _swiglu),
         (nn, "silu", "silu", _silu),
         (nn, "gelu_approx", "gelu", _gelu),
+        (nn.Linear, "__call__", "linear_rows", _linear),
+        (nn.Embedding, "as_linear", "linear_rows", _as_linear),
     ]

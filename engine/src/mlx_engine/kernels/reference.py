@@ -90,6 +90,16 @@ def attention(q: Array, k: Array, v: Array, scale: float, seen: Array, d_out: Ar
     )
 
 
+def linear(x: Array, weight: Array) -> Array:
+    """x (…, D), weight (O, D)"""
+    return x @ weight.T
+
+
+def low_rank(y: Array, x: Array, a: Array, b: Array, slots: Array) -> Array:
+    """y (R, 1, O), x (R, 1, D), a (S, D, r), b (S, r, O), slots (R); slot 0 adds nothing"""
+    return y + np.where(slots == 0, 0.0, 1.0)[:, None, None] * (x @ a[slots] @ b[slots])
+
+
 class CrossEntropy(NamedTuple):
     loss: Array
     correct: Array

@@ -117,6 +117,21 @@ def _linear_cross_entropy(ops: Ops, random: np.random.Generator) -> str | None:
     return None
 
 
+def _linear_rows(ops: Ops, random: np.random.Generator) -> str | None:
+    x, weight = random.normal(size=(7, 1, 67)).astype(np.float32), random.normal(size=(37, 67)).astype(np.float32)
+    found = ops.linear_rows(mx.array(x), mx.array(weight))
+    return difference([found], [reference.linear(x.astype(np.float64), weight.astype(np.float64))])
+
+
+def _low_rank_rows(ops: Ops, random: np.random.Generator) -> str | None:
+    y, x = random.normal(size=(5, 1, 37)).astype(np.float32), random.normal(size=(5, 1, 67)).astype(np.float32)
+    a, b = random.normal(size=(3, 67, 11)).astype(np.float32), random.normal(size=(3, 11, 37)).astype(np.float32)
+    slots = np.array([2, 0, 1, 2, 1], np.uint32)
+    found = ops.low_rank_rows(*map(mx.array, (y, x, a, b, slots)))
+    wide = [array.astype(np.float64) for array in (y, x, a, b)]
+    return difference([found], [reference.low_rank(*wide, slots)])
+
+
 _CHECKS: dict[str, Callable[[Ops, np.random.Generator], str | None]] = {
     "attention": _attention,
     "linear_cross_entropy": _linear_cross_entropy,
@@ -124,4 +139,6 @@ _CHECKS: dict[str, Callable[[Ops, np.random.Generator], str | None]] = {
     "gelu": _activation("gelu"),
     "rms_norm": _rms_norm,
     "rope": _rope,
+    "linear_rows": _linear_rows,
+    "low_rank_rows": _low_rank_rows,
 }

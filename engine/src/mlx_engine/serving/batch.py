@@ -18,6 +18,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
+from mlx_engine.kernels import Kernels
 from mlx_engine.models.adapters import Adapter
 from mlx_engine.models.bases import Base, Served
 from mlx_engine.protocol import Generate
@@ -63,7 +64,7 @@ class Batch:
     stack: Stack
     prefixes: Prefixes
     poolable: bool
-    fused: bool
+    kernels: Kernels
     tell: Callable[[Work, Answer, Piece], None]
     ended: Callable[[Work], None]
     _prompts: deque[Work] = field(default_factory=deque)
@@ -71,7 +72,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         self._model = self.base.loaded.model
-        self._pool = Pool(len(self._model.layers), fused=self.fused) if self.poolable else None
+        self._pool = Pool(len(self._model.layers), fused="attention" in self.kernels) if self.poolable else None
 
     @property
     def works(self) -> list[Work]:
@@ -134,12 +135,12 @@ class Batch:
         if self._pool is None:
             for row in list(self._rows):
                 self._route([row.work])
-                self._advance(row, last_logits(self._model, [row.next], row.cache)[0])
+                self._advance(row, _decoded(self.kernels, self._model, [row.next], row.cache)[0])
             return
         rows = list(self._rows)
         self._route([row.work for row in rows], each=True)
         self._pool.advance()
-        logits = last_logits(self._model, [row.next for row in rows], self._pool.layers)
+        logits = _decoded(self.kernels, self._model, [row.next for row in rows], self._pool.layers)
         for row, row_logits in zip(rows, logits, strict=True):
             self._advance(row, row_logits)
 
@@ -178,7 +179,18 @@ class Batch:
             self.stack.route(slots[0])
 
 
-def poolable(base: Base, *, fused: bool) -> bool:
+def _decoded(kernels: Kernels, model: Callable[..., mx.array], tokens: list[int], cache: list[Any]) -> np.ndarray:
+    """last_logits, with the kernels for rows of one token."""
+    if kernels.ops is None:
+        return last_logits(model, tokens, cache)
+    kernels.ops.decoding = True
+    try:
+        return last_logits(model, tokens, cache)
+    finally:
+        kernels.ops.decoding = False
+
+
+def poolable(base: Base, kernels: Kernels) -> bool:
     """Whether the base computes two rows of different lengths side by side as it does each alone."""
     model = base.loaded.model
     rows = [[1, 2, 3, 4, 5], [3, 1]]
@@ -190,11 +202,11 @@ def poolable(base: Base, *, fused: bool) -> bool:
         for row, cache in zip(rows, caches, strict=True):
             model(mx.array([row[:-1]]), cache=cache)
             mx.eval([layer.state for layer in cache])
-        pool = Pool(len(caches[0]), fused=fused)
+        pool = Pool(len(caches[0]), fused="attention" in kernels)
         for cache in caches:
             pool.join(cut(cache, cache[0].offset))
         pool.advance()
-        together = last_logits(model, [row[-1] for row in rows], pool.layers)
+        together = _decoded(kernels, model, [row[-1] for row in rows], pool.layers)
         alone = np.concatenate([last_logits(model, [r[-1]], c) for r, c in zip(rows, caches, strict=True)])
     except (TypeError, ValueError, AttributeError, IndexError):
         return False

@@ -7,6 +7,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 
+from mlx_engine.kernels import Kernels
 from mlx_engine.models.bases import Base, Bases, NoRoomYet
 from mlx_engine.process import error_frame
 from mlx_engine.protocol import Choice, Done, EngineError, Error, Generate, Timing, Token
@@ -23,20 +24,24 @@ _LONGEST_WAIT = 60.0  # seconds that a busy engine asks for
 class _Served:
     """What is kept beside a base as long as it is loaded."""
 
-    def __init__(self, base: Base, fused: bool) -> None:
-        self.stack = Stack(base.adapters.base)
-        self.poolable = poolable(base, fused=fused)
+    def __init__(self, base: Base, kernels: Kernels) -> None:
+        self.stack = Stack(base.adapters.base, kernels)
+        self.poolable = poolable(base, kernels)
 
 
 class Scheduler:
     def __init__(
-        self, bases: Bases, settings: Settings, send: Callable[[Token | Done | Error], None], *, fused: bool
+        self,
+        bases: Bases,
+        settings: Settings,
+        send: Callable[[Token | Done | Error], None],
+        kernels: Kernels,
     ) -> None:
-        """`fused`: attention is the kernels'."""
+        """`kernels`: those that are in place (kernels.patched)."""
         self._bases = bases
         self._settings = settings
         self._send = send
-        self._fused = fused
+        self._kernels = kernels
         self._waiting: deque[tuple[Generate, float]] = deque()
         self._batches: deque[Batch] = deque()
         self._served: dict[Base, _Served] = {}
@@ -131,9 +136,9 @@ class Scheduler:
             if batch.base is base and batch.adapter is own:
                 return batch
         if base not in self._served:
-            self._served[base] = _Served(base, self._fused)
+            self._served[base] = _Served(base, self._kernels)
         kept = self._served[base]
-        batch = Batch(base, own, kept.stack, self._prefixes, kept.poolable, self._fused, self._tell, self._ended)
+        batch = Batch(base, own, kept.stack, self._prefixes, kept.poolable, self._kernels, self._tell, self._ended)
         self._batches.append(batch)
         return batch
 

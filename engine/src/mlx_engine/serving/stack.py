@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_engine.kernels import Kernels
 from mlx_engine.models.adapters import Adapter
 from mlx_engine.models.low_rank import DoRALinear, LoRALinear
 
@@ -28,7 +29,8 @@ def stackable(adapter: Adapter) -> bool:
 class Route:
     """Which slot each row of what is being computed goes to: shared by all layers of a stack."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernels: Kernels) -> None:
+        self.low_rank_rows = kernels.ops.low_rank_rows if "low_rank_rows" in kernels else None
         self.slot = 0  # of all rows, when `slots` is None
         self.slots: mx.array | None = None  # (rows,) uint32
 
@@ -45,26 +47,26 @@ class StackedLinear(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         y = self.linear(x)
         slots, slot = self._route.slots, self._route.slot
-        if slots is not None:
-            low = mx.gather_mm(mx.gather_mm(x, self._a, rhs_indices=slots), self._b, rhs_indices=slots)
-            return self._adapted(y, low, None if self._gain is None else self._gain[slots][:, None])
-        if slot == 0:
+        if slots is None and slot == 0:
             return y
-        return self._adapted(y, (x @ self._a[slot]) @ self._b[slot], None if self._gain is None else self._gain[slot])
-
-    def _adapted(self, y: mx.array, low: mx.array, gain: mx.array | None) -> mx.array:
-        y = y + low
-        if gain is None:
+        if slots is None:
+            y = y + (x @ self._a[slot]) @ self._b[slot]
+        elif self._route.low_rank_rows is not None and y.dtype == mx.float32:
+            y = self._route.low_rank_rows(y, x, self._a, self._b, slots)
+        else:
+            y = y + mx.gather_mm(mx.gather_mm(x, self._a, rhs_indices=slots), self._b, rhs_indices=slots)
+        if self._gain is None:
             return y
+        gain = self._gain[slot] if slots is None else self._gain[slots][:, None]
         y = y * gain
         # The bias is in y already and isn't scaled.
         return y + (1 - gain) * self.linear.bias if "bias" in self.linear else y
 
 
 class Stack:
-    def __init__(self, base: Mapping[str, nn.Module]) -> None:
+    def __init__(self, base: Mapping[str, nn.Module], kernels: Kernels) -> None:
         self._base = base
-        self._route = Route()
+        self._route = Route(kernels)
         self._slots: list[Adapter | None] = [None] * (1 + _FIRST_SLOTS)
         self._layers: dict[str, StackedLinear] = {}
         self._used: list[int] = [0] * len(self._slots)  # the call of `place` that last asked for it
