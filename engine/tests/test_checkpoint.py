@@ -9,6 +9,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlx_engine.process import error_kind
 from mlx_engine.training import checkpoint
@@ -82,7 +84,55 @@ def change_manifest(folder: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+FILES = ["adapters.safetensors", "optimizer.safetensors", "adapter_config.json", "state.json"]
+damages = st.one_of(
+    st.tuples(st.just("cut"), st.floats(0, 1, exclude_max=True), st.just(b"")),
+    st.tuples(st.just("zeros from"), st.floats(0, 1, exclude_max=True), st.just(b"")),
+    st.tuples(st.just("replaced"), st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=40)),
+    st.tuples(st.just("inserted"), st.floats(0, 1), st.binary(min_size=1, max_size=9)),
+    st.tuples(st.just("gone"), st.just(0.0), st.just(b"")),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(name=st.sampled_from(FILES), damage=damages)
+def test_a_file_torn_or_changed_anywhere_is_found(
+    tmp_path_factory: pytest.TempPathFactory, name: str, damage: tuple[str, float, bytes]
+) -> None:
+    """Or says exactly the same: space in JSON."""
+    root = tmp_path_factory.mktemp("torn")
+    path = save(root, 3) / name
+    written = checkpoint.verify(path.parent)
+    kind, place, piece = damage
+    data = path.read_bytes()
+    at = int(place * len(data))
+    changed = {
+        "cut": data[:at],
+        "zeros from": data[:at] + bytes(len(data) - at),
+        "replaced": data[:at] + piece + data[at + len(piece) :],
+        "inserted": data[:at] + piece + data[at:],
+        "gone": None,
+    }[kind]
+    if changed is None:
+        path.unlink()
+    else:
+        path.write_bytes(changed)
+    try:
+        found = checkpoint.verify(path.parent)
+    except Damaged:
+        return
+    assert changed == data or (name == "state.json" and found == written)
+
+
+def test_a_checkpoint_of_the_format_before_has_no_seal(tmp_path: Path) -> None:
+    folder = save(tmp_path, 3)
+    change_manifest(folder, format=2, seal="")
+    assert checkpoint.verify(folder).progress.step == 3
+
+
 DAMAGE = {
+    "a number": lambda folder: change_manifest(folder, date="2026-01-03"),
+    "no seal": lambda folder: change_manifest(folder, seal=""),
     "flipped bit": flip,
     "cut short": lambda folder: os.truncate(folder / "adapters.safetensors", 10),
     "file gone": lambda folder: (folder / "adapter_config.json").unlink(),
@@ -143,10 +193,21 @@ def test_the_result_is_the_checkpoint_without_its_state(tmp_path: Path) -> None:
 
 def test_clearing_touches_checkpoints_alone(tmp_path: Path) -> None:
     save(tmp_path, 3)
-    (tmp_path / ".step-00000004.tmp").mkdir()
     (tmp_path / "notes").mkdir()
     checkpoint.clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_sweeping_touches_what_was_left_half_written_alone(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    folder = save(root, 3)
+    whole = sorted(path for path in tmp_path.rglob("*"))
+    (root / ".step-00000004.17.tmp").mkdir()
+    (root / ".step-00000004.17.tmp" / "optimizer.safetensors").touch()
+    (folder / ".state.json.17.tmp").touch()
+    (tmp_path / ".adapters.safetensors.17.tmp").touch()
+    checkpoint.sweep(tmp_path, root)
+    assert sorted(path for path in tmp_path.rglob("*")) == whole
 
 
 def test_the_reference_library_reads_our_safetensors(tmp_path: Path) -> None:

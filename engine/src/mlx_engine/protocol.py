@@ -25,6 +25,7 @@ ErrorKind = Literal[
     "out_of_memory",
     "disk_full",
     "non_finite",
+    "lease_lost",
     "busy",
     "protocol",
     "internal",
@@ -299,7 +300,7 @@ class LoraSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     layers: int | None = None
 
 
-class Train(_Tagged, tag="train"):
+class Train(_Tagged, tag="train", kw_only=True):
     job_id: str
     attempt: int
     experiment_name: str
@@ -329,7 +330,9 @@ class Train(_Tagged, tag="train"):
     ranks: int
     memory_level: int
     output_dir: str
+    lease: str | None = None
     resume: bool
+    initial_adapter: str | None = None
 
 
 class Stop(_Tagged, tag="stop"):

@@ -37,6 +37,7 @@ export const ErrorKind = enumOf([
   'out_of_memory',
   'disk_full',
   'non_finite',
+  'lease_lost',
   'busy',
   'protocol',
   'internal',
@@ -363,9 +364,17 @@ export const TrainCommand = frame('train', {
   ranks: Type.Integer(),
   memory_level: Type.Integer({ description: 'Where an earlier attempt ran out of memory: one above its level' }),
   output_dir: Type.String(),
+  lease: Type.Optional(
+    Nullable(
+      Type.String({ description: 'What output_dir/.lease must hold for this process to write there; null: no matter' }),
+    ),
+  ),
   resume: Type.Boolean({
     description: 'Continue from the newest good checkpoint in output_dir, if there is one',
   }),
+  initial_adapter: Type.Optional(
+    Nullable(Type.String({ description: 'Folder of an adapter whose weights the run begins with; null: new ones' })),
+  ),
 })
 export type TrainCommand = Static<typeof TrainCommand>
 

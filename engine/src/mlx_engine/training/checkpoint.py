@@ -3,7 +3,7 @@
     output_dir/checkpoints/step-00000200/
         adapters.safetensors, adapter_config.json    or a whole model folder, for full fine-tuning
         optimizer.safetensors
-        state.json                                   Manifest; its hashes cover every other file
+        state.json                                   Manifest; its hashes cover every other file and itself
 
 A checkpoint is written to a temporary folder, fsynced, renamed and the rename fsynced, so that a folder with the final
 name is complete; a damaged one is told by its hashes and passed over. Random numbers need no state: order and dropout
@@ -23,10 +23,13 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
+from mlx_engine.failpoints import failpoint
+from mlx_engine.training.lease import UNSUPERVISED, Lease
 from mlx_engine.training.tensors import sync, write_bytes, write_safetensors
 from mlx_engine.training.validation import Validation
 
-FORMAT = 2
+FORMAT = 3
+_UNSEALED = 2  # a format without the seal
 KEPT = 2  # of the newest
 MANIFEST = "state.json"
 OPTIMIZER = "optimizer.safetensors"
@@ -79,6 +82,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     pinned: dict[str, Any] = {}  # what the engine chose and decides them, in their last bits
     versions: dict[str, str]  # of the libraries; bit identity is promised for equal ones only
     files: dict[str, FileFacts] = {}
+    seal: str = ""  # SHA-256 of the manifest without it
 
 
 class Damaged(Exception):
@@ -86,14 +90,18 @@ class Damaged(Exception):
 
 
 def save(
-    root: Path, manifest: Manifest, tensors: Mapping[str, Mapping[str, mx.array]], files: Mapping[str, bytes]
+    root: Path,
+    manifest: Manifest,
+    tensors: Mapping[str, Mapping[str, mx.array]],
+    files: Mapping[str, bytes],
+    lease: Lease = UNSUPERVISED,
 ) -> Path:
     """Writes checkpoints/step-N under `root` from evaluated arrays and other files by name. Returns its folder.
 
     OSError when the disk is full, with nothing left of it and the older ones intact.
     """
     folder = folder_of(root, manifest.progress.step)
-    temporary = root / f".{folder.name}.tmp"
+    temporary = temporary_for(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -104,27 +112,33 @@ def save(
         }
         write_bytes(temporary / MANIFEST, _json(manifest))
         sync(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(temporary, folder)
+        failpoint("checkpoint.written")
+        with lease.held():
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    failpoint("checkpoint.renamed")
     sync(root)
+    failpoint("checkpoint.saved")
     return folder
 
 
-def update(folder: Path, progress: Progress, pinned: dict[str, Any]) -> None:
+def update(folder: Path, progress: Progress, pinned: dict[str, Any], lease: Lease = UNSUPERVISED) -> None:
     """Replaces these in a good checkpoint's manifest: more has become known at the same step."""
     manifest = _read(folder)
     manifest.progress, manifest.pinned = progress, pinned
-    temporary = folder / f".{MANIFEST}.tmp"
+    temporary = temporary_for(folder / MANIFEST)
     temporary.unlink(missing_ok=True)
     write_bytes(temporary, _json(manifest))
-    os.replace(temporary, folder / MANIFEST)
+    with lease.held():
+        os.replace(temporary, folder / MANIFEST)
+    failpoint("manifest.replaced")
     sync(folder)
 
 
-def prune(root: Path, progress: Progress) -> None:
+def prune(root: Path, progress: Progress, lease: Lease = UNSUPERVISED) -> None:
     """Removes all but the newest, the best, and the one that a recovery would begin at with what was the best then."""
     found = steps(root)
     kept = {progress.validation.best_step, *map(step_of, found[:KEPT])}
@@ -133,14 +147,16 @@ def prune(root: Path, progress: Progress) -> None:
         kept |= {step_of(start), best_step(start)}
     for folder in found:
         if step_of(folder) not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+            with lease.held():
+                shutil.rmtree(folder, ignore_errors=True)
+            failpoint("checkpoint.pruned")
 
 
 def best_step(folder: Path) -> int | None:
     """Of the lowest validation loss that was known in this checkpoint. None: none was, or it can't be read."""
     try:
         return _read(folder).progress.validation.best_step
-    except (OSError, msgspec.MsgspecError):
+    except Damaged:
         return None
 
 
@@ -160,12 +176,11 @@ def step_of(folder: Path) -> int:
 
 def verify(folder: Path) -> Manifest:
     """The manifest, once every file is what it says. Raises Damaged."""
-    try:
-        manifest = _read(folder)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise Damaged(f"{MANIFEST}: {error}") from error
-    if manifest.format != FORMAT:
+    manifest = _read(folder)
+    if manifest.format not in (FORMAT, _UNSEALED):
         raise Damaged(f"its format is {manifest.format}, this engine reads {FORMAT}")
+    if (manifest.format == FORMAT or manifest.seal) and manifest.seal != _seal(manifest):
+        raise Damaged(f"{MANIFEST} has changed since it was written")
     if manifest.progress.step != step_of(folder):
         raise Damaged(f"{MANIFEST} is of step {manifest.progress.step}")
     for name, facts in manifest.files.items():
@@ -180,13 +195,13 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def publish(folder: Path, output: Path) -> None:
+def publish(folder: Path, output: Path, lease: Lease = UNSUPERVISED) -> None:
     """Puts a checkpoint's model files into `output`, each by rename: the run's result. Large files are hard links."""
     for name in sorted(_read(folder).files):
         if name == OPTIMIZER:
             continue
         source = folder / name
-        temporary = output / f".{name}.tmp"
+        temporary = temporary_for(output / name)
         temporary.unlink(missing_ok=True)
         try:
             os.link(source, temporary)
@@ -194,19 +209,47 @@ def publish(folder: Path, output: Path) -> None:
             shutil.copyfile(source, temporary)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-        os.replace(temporary, output / name)
+        failpoint("result.written")
+        with lease.held():
+            os.replace(temporary, output / name)
+        failpoint("result.renamed")
     sync(output)
+    failpoint("result.published")
 
 
 def _read(folder: Path) -> Manifest:
-    return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    try:
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Damaged(f"{MANIFEST}: {error}") from error
 
 
 def _json(manifest: Manifest) -> bytes:
+    manifest.format, manifest.seal = FORMAT, _seal(manifest)
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
 
 
-def clear(root: Path) -> None:
-    """Removes the checkpoints of an earlier run and what an interrupted write left."""
-    for folder in [*steps(root), *root.glob(".step-*.tmp")]:
-        shutil.rmtree(folder, ignore_errors=True)
+def _seal(manifest: Manifest) -> str:
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(manifest, seal=""))).hexdigest()
+
+
+def temporary_for(path: Path) -> Path:
+    """Beside `path`, to be renamed to it: each process its own, so that one of an earlier attempt disturbs none."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def sweep(output: Path, root: Path, lease: Lease = UNSUPERVISED) -> None:
+    """Removes what interrupted writes have left in a run's folder, its checkpoints' root and those."""
+    with lease.held():
+        for path in [path for folder in (output, root, *steps(root)) for path in folder.glob(".*.tmp")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def clear(root: Path, lease: Lease = UNSUPERVISED) -> None:
+    """Removes the checkpoints of an earlier run."""
+    with lease.held():
+        for folder in steps(root):
+            shutil.rmtree(folder, ignore_errors=True)

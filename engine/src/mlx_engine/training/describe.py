@@ -15,6 +15,8 @@ from mlx_engine.data.tokenize import Dataset
 from mlx_engine.models import record
 from mlx_engine.models.record import ServingVerified, StopToken, template_sha256, tokenizer_sha256
 from mlx_engine.protocol import Train
+from mlx_engine.training.checkpoint import temporary_for
+from mlx_engine.training.lease import UNSUPERVISED, Lease
 from mlx_engine.training.method import Subject
 from mlx_engine.training.tensors import sync, write_bytes
 
@@ -48,14 +50,15 @@ def describe(command: Train, subject: Subject, data: Dataset) -> list[StopToken]
     return stops
 
 
-def store(output: Path, verified: ServingVerified) -> None:
+def store(output: Path, verified: ServingVerified, lease: Lease = UNSUPERVISED) -> None:
     """Adds to the published result what was seen of it, in one move: its checkpoint, linked to the same file, stays."""
     name = record.ADAPTER_FILE if (output / record.ADAPTER_FILE).is_file() else record.MODEL_FILE
     said = json.loads((output / name).read_bytes()) | {"serving_verified": msgspec.to_builtins(verified)}
-    temporary = output / f".{name}.tmp"
+    temporary = temporary_for(output / name)
     temporary.unlink(missing_ok=True)
     write_bytes(temporary, _json(said))
-    os.replace(temporary, output / name)
+    with lease.held():
+        os.replace(temporary, output / name)
     sync(output)
 
 

@@ -17,6 +17,7 @@ from mlx_engine.process import Engine
 from mlx_engine.protocol import Checkpoint, EngineError, Train
 from mlx_engine.training import checkpoint
 from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
+from mlx_engine.training.lease import UNSUPERVISED, Lease
 from mlx_engine.training.method import Subject, base_fingerprint, prepare
 from mlx_engine.training.optimizer import make_optimizer, restore, state_arrays
 from mlx_engine.training.ranks import ALONE, Group
@@ -26,6 +27,7 @@ _FREE = {
     "type",
     "job_id",
     "attempt",
+    "lease",
     "experiment_name",
     "model_path",
     "model_name",
@@ -44,7 +46,14 @@ class Run:
     written with other parameters, data or base. Of several ranks, each has its own and rank 0 alone writes.
     """
 
-    def __init__(self, command: Train, engine: Engine, subject: Subject, group: Group = ALONE) -> None:
+    def __init__(
+        self,
+        command: Train,
+        engine: Engine,
+        subject: Subject,
+        lease: Lease = UNSUPERVISED,
+        group: Group = ALONE,
+    ) -> None:
         self.subject = subject
         self.group = group
         self.progress = Progress()
@@ -61,12 +70,16 @@ class Run:
         self._known = b""
         self._optimizer = self._new_optimizer()
         self._output.mkdir(parents=True, exist_ok=True)
+        self._lease = lease
+        if self._writes:
+            self._lease.begin()
+            checkpoint.sweep(self._output, self._checkpoints, self._lease)
         if command.resume:
             self._resume()
             if self._saved is None:
                 engine.warn("no_checkpoint", "no good checkpoint is left to continue from: training begins anew")
         if self._saved is None and self._writes:
-            checkpoint.clear(self._checkpoints)
+            checkpoint.clear(self._checkpoints, self._lease)
         self.pinned["memory_level"] = max(command.memory_level, self.pinned.get("memory_level", 0))
         mx.eval(subject.model.parameters(), self._optimizer.state)
         self._hold()
@@ -107,7 +120,7 @@ class Run:
         if self._saved is not None and known == self._known:
             return
         if self._saved is not None and checkpoint.step_of(self._saved) == progress.step:
-            checkpoint.update(self._saved, progress, self.pinned)
+            checkpoint.update(self._saved, progress, self.pinned, self._lease)
         else:
             manifest = Manifest(
                 progress=progress,
@@ -116,9 +129,9 @@ class Run:
                 pinned=self.pinned,
                 versions=_versions(),
             )
-            self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files)
+            self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files, self._lease)
         self._known = known
-        checkpoint.prune(self._checkpoints, progress)
+        checkpoint.prune(self._checkpoints, progress, self._lease)
         validation = progress.validation
         self._engine.channel.send(
             Checkpoint(
@@ -143,7 +156,7 @@ class Run:
             except Damaged as error:
                 self._engine.warn("checkpoint_damaged", f"The best checkpoint, {folder.name}, is lost: {error}")
                 folder = self._saved
-        checkpoint.publish(folder, self._output)
+        checkpoint.publish(folder, self._output, self._lease)
         return checkpoint.step_of(folder)
 
     def rewind(self, to: int, rate_halvings: list[int]) -> None:
@@ -156,7 +169,8 @@ class Run:
                 if self._is_finite() and self._has_best():
                     break
             if self._writes:
-                shutil.rmtree(folder, ignore_errors=True)
+                with self._lease.held():
+                    shutil.rmtree(folder, ignore_errors=True)
         else:
             fresh = prepare(self._command, self._engine.platform, lazy=True)
             self.subject.model.update(fresh.model.trainable_parameters())
@@ -166,7 +180,7 @@ class Run:
         self._hold()
         self.progress.rate_halvings = rate_halvings
         if self._saved is not None and self._writes:
-            checkpoint.update(self._saved, self.progress, self.pinned)
+            checkpoint.update(self._saved, self.progress, self.pinned, self._lease)
             self._known = self._knowledge()
 
     def _resume(self) -> None:

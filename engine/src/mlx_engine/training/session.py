@@ -19,6 +19,7 @@ from mlx_engine.training import checkpoint
 from mlx_engine.training.compute import Compute
 from mlx_engine.training.control import GRACE_SECONDS, Control, Ended, Outcome
 from mlx_engine.training.describe import describe, store
+from mlx_engine.training.lease import Lease
 from mlx_engine.training.loop import Loop
 from mlx_engine.training.method import prepare
 from mlx_engine.training.optimizer import global_norm
@@ -46,6 +47,7 @@ class Training:
         self._command = command
         self._engine = engine
         self._group = group
+        self._lease = Lease(Path(command.output_dir), command.lease)
         self._run: Run | None = None
         self._reason: str | None = None  # why it ended before its last step
         self._rows: list[Example] = []  # to verify the result on
@@ -77,7 +79,7 @@ class Training:
         group = self._group
         engine.stage("loading_model")
         subject = prepare(command, engine.platform)
-        run = Run(command, engine, subject, group)
+        run = Run(command, engine, subject, self._lease, group)
         self._run = run
         data, held_out = self._load_data()
         plan = Plan(command, data)
@@ -164,7 +166,7 @@ class Training:
             traceback.print_exc()
             verified = unverified(one_line(error))
         with self._control.lock:
-            store(Path(self._command.output_dir), verified)
+            store(Path(self._command.output_dir), verified, self._lease)
             self._engine.channel.send(
                 Verified(
                     ok=verified.ok,

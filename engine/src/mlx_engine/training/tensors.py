@@ -15,6 +15,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from mlx_engine.failpoints import failpoint
+
 _TYPES = {
     mx.float32: "F32",
     mx.float16: "F16",
@@ -46,13 +48,16 @@ def write_safetensors(path: Path, arrays: Mapping[str, mx.array]) -> str:
         for part in (len(text).to_bytes(8, "little"), text):
             digest.update(part)
             file.write(part)
+        failpoint("tensors.write")
         for array in arrays.values():
             view = memoryview(array)
             part = view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
             digest.update(part)
             file.write(part)
         file.flush()
+        failpoint("tensors.flushed")
         os.fsync(file.fileno())
+    failpoint("tensors.synced")
     return digest.hexdigest()
 
 
@@ -61,6 +66,7 @@ def write_bytes(path: Path, data: bytes) -> str:
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
+        failpoint("file.flushed")
         os.fsync(file.fileno())
     return hashlib.sha256(data).hexdigest()
 

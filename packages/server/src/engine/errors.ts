@@ -7,6 +7,7 @@ const CODES: Record<FrameOf<'error'>['kind'], ErrorCode> = {
   out_of_memory: 'unavailable',
   disk_full: 'insufficient_storage',
   non_finite: 'unprocessable',
+  lease_lost: 'conflict',
   busy: 'rate_limited',
   protocol: 'internal',
   internal: 'internal',
