@@ -112,14 +112,13 @@ class Scheduler:
                 return
             try:
                 work = self._take_on(request, asked)
+                self._batch_of(work).add(work)
             except NoRoomYet:
                 return  # nobody overtakes it, or its turn might never come
             except Exception as error:
                 _log(error)
                 self._send(error_frame(error, request.id))
                 self._bases.free_buffers()
-            else:
-                self._batch_of(work).add(work)
             self._waiting.popleft()
 
     def _take_on(self, request: Generate, asked: float) -> Work:

@@ -1,0 +1,165 @@
+"""Who is taken on, who waits, what is kept and what is given back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from house import House, request
+from mlx_engine import kernels
+from mlx_engine.protocol import Done, Error, Token
+from serve_client import make_adapter, make_letter
+from tiny import make_tiny_model
+
+LONG = "Give three tips for staying healthy. Eat a balanced diet, sleep enough and take a walk every day. "
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_kernels() -> Iterator[None]:
+    with kernels.patched(kernels.load()):
+        yield
+
+
+@pytest.fixture(scope="module")
+def endless(models) -> Path:
+    return make_letter(models / "endless", "ab")
+
+
+def active(house: House) -> set[str]:
+    """Who has been told a token in the last step."""
+    before = len(house.frames)
+    house.scheduler.step()
+    return {frame.id for frame in house.frames[before:] if isinstance(frame, Token)}
+
+
+def test_a_full_queue_is_told_and_says_when_to_come_back(endless):
+    house = House(max_batch=1, queue=2)
+    for id in "abcd":
+        house.scheduler.submit(request(id, endless, max_tokens=500))
+        if id == "a":
+            house.scheduler.step()
+    refused = house.ends()["d"]
+    assert isinstance(refused, Error)
+    assert (refused.kind, refused.message[:25]) == ("busy", "2 requests are waiting al")
+    assert 1 <= refused.retry_after <= 60
+
+
+def test_a_cancelled_answer_frees_its_place_at_once(endless):
+    house = House(max_batch=2)
+    for id in "abc":
+        house.scheduler.submit(request(id, endless, max_tokens=500))
+    house.scheduler.step()
+    assert active(house) == {"a", "b"}
+    house.scheduler.cancel("a")
+    assert house.ends()["a"].finish_reason == "cancelled"
+    house.scheduler.step()
+    assert active(house) == {"b", "c"}
+
+
+def test_a_long_prompt_does_not_hold_up_those_who_decode(endless):
+    house = House(prefill_tokens=16)
+    house.scheduler.submit(request("a", endless, max_tokens=500))
+    house.scheduler.step()
+    house.scheduler.submit(request("b", endless, prompt="ab" * 300, max_tokens=2))
+    told = [active(house) for _ in range(12)]
+    assert all("a" in ids for ids in told)
+    assert not any("b" in ids for ids in told)
+
+
+def test_bases_take_turns_and_one_without_room_waits_for_the_others_to_end(tmp_path):
+    one, two = (make_letter(tmp_path / name, "ab") for name in ("one", "two"))
+    both = House()
+    for id, path in (("a", one), ("b", two)):
+        both.scheduler.submit(request(id, path, max_tokens=60))
+    for _ in range(2):
+        both.scheduler.step()  # the prompts
+    assert [active(both) for _ in range(4)] == [{"a"}, {"b"}, {"a"}, {"b"}]
+    house = House()
+    house.bases._budget = 1.5 * next(iter(both.bases.loaded)).nbytes  # for one of the two
+    for id, path in (("a", one), ("b", two), ("c", one)):
+        house.scheduler.submit(request(id, path, max_tokens=5))
+    house.run()
+    assert [frame.id for frame in house.frames if isinstance(frame, Done)] == ["a", "b", "c"]
+    assert house.loads == [str(one), str(two), str(one)]
+
+
+def test_a_prompt_that_was_computed_is_not_computed_again_by_the_same_weights(chat, models):
+    house = House()
+    tuned = make_adapter(models / "kept", chat, seed=1)
+    (first,) = house.ask(request("a", chat, prompt=LONG * 3 + "And"))
+    (again,) = house.ask(request("b", chat, prompt=LONG * 3 + "Or"))
+    assert first.cached_tokens == 0
+    assert again.prompt_tokens - 6 < again.cached_tokens < again.prompt_tokens
+    (other,) = house.ask(request("c", chat, tuned, prompt=LONG * 3 + "And"))
+    assert other.cached_tokens == 0
+    make_adapter(tuned, chat, seed=2)
+    (changed,) = house.ask(request("d", chat, tuned, prompt=LONG * 3 + "And"))
+    assert changed.cached_tokens == 0
+    fresh = House().ask(request("d", chat, tuned, prompt=LONG * 3 + "And"))[0]
+    assert changed.text == fresh.text != other.text
+
+
+def test_a_chat_that_grows_is_continued_where_it_ended(chat):
+    house = House()
+    prompt = LONG * 2
+    (first,) = house.ask(request("a", chat, prompt=prompt, max_tokens=30, logprobs=0))
+    ids = [entry.id for frame in house.frames if isinstance(frame, Token) for entry in frame.logprobs]
+    assert first.completion_tokens == len(ids) == 30
+    prefixes = house.scheduler._prefixes
+    version = next(iter(prefixes._entries.values()))[0]
+    known = next(iter(prefixes._entries.values()))[1].tokens.tolist()
+    assert len(prefixes) == 1  # the prompt's entry went into that of the whole
+    assert len(known) == first.prompt_tokens + 29
+    assert prefixes.find(version, [*known, 7, 7])[0] == len(known)
+
+
+def test_the_prompt_cache_keeps_to_its_limit_and_goes_with_its_base(chat, tmp_path):
+    other = make_tiny_model(tmp_path / "other")
+    house = House(prompt_cache_mb=1)
+    asked = [request(str(i), chat, prompt=f"{i} " + LONG * 6, max_tokens=1) for i in range(12)]
+    house.ask(*asked)
+    prefixes = house.scheduler._prefixes
+    assert 0 < prefixes.nbytes <= 10**6
+    assert prefixes.nbytes == sum(entry.nbytes for _, entry in prefixes._entries.values())
+    assert house.ask(request("last", chat, prompt=asked[-1].prompt + "x", max_tokens=1))[0].cached_tokens > 0
+    assert house.ask(request("first", chat, prompt=asked[0].prompt + "x", max_tokens=1))[0].cached_tokens < 16
+    house.bases._budget = 0
+    house.ask(request("other", other))
+    assert {version[0] for version, _ in prefixes._entries.values()} <= {base.version for base in house.bases.loaded}
+
+
+def test_more_adapters_than_slots_and_no_room_for_all(chat, models):
+    adapters = [make_adapter(models / f"many-{i}", chat, rank=1 + i % 5, seed=i) for i in range(12)]
+    alone = [House().ask(request("x", chat, adapter))[0].text for adapter in adapters]
+    assert len(set(alone)) > 6
+    house = House(max_batch=3, adapters_mb=1)
+    for turn in range(2):
+        asked = [request(f"{turn}-{i}", chat, adapter) for i, adapter in enumerate(adapters)]
+        assert [done.text for done in house.ask(*asked)] == alone
+
+
+def test_n_answers_differ_and_each_is_what_a_seed_makes_it(chat):
+    options = {"temperature": 1.5, "seed": 3, "n": 3, "max_tokens": 12}
+    (done,) = House().ask(request("a", chat, **options))
+    texts = [choice.text for choice in done.choices]
+    assert len(set(texts)) == 3
+    assert done.completion_tokens == sum(choice.completion_tokens for choice in done.choices)
+    assert [choice.text for choice in House().ask(request("b", chat, **options))[0].choices] == texts
+    assert House().ask(request("c", chat, **(options | {"n": 1})))[0].text == texts[0]
+
+
+def test_memory_is_flat_over_requests_cancels_and_adapters(endless, models):
+    house = House(max_batch=3, prompt_cache_mb=1)
+    adapters = [None, *(make_adapter(models / f"flat-{i}", endless, seed=i) for i in range(3))]
+    held = []
+    for turn in range(6):
+        for i in range(6):
+            id = f"{turn}-{i}"
+            house.scheduler.submit(request(id, endless, adapters[i % 4], prompt=f"{i} " * 40, max_tokens=20))
+            house.scheduler.step()
+            if i % 3 == 0:
+                house.scheduler.cancel(id)
+        house.run()
+        held.append(mx.get_active_memory())
+    assert max(held[2:]) <= held[1] + 10**6
