@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 // Imports go one way: each folder of the server may use those in the lines above its own (docs/architecture.md).
 // Types of a port.ts are vocabulary and may be used anywhere.
 const LAYERS = [
-  ['config', 'files'],
+  ['config', 'files', 'metrics'],
   ['store'],
   ['events', 'auth', 'datasets'],
   ['engine'],

@@ -28,6 +28,13 @@ export const EngineHealth = Type.Object({
 })
 export type EngineHealth = Static<typeof EngineHealth>
 
+export const Checks = Type.Object({
+  database: enumOf(['ok', 'unavailable'] as const),
+  engine: enumOf(['ok', 'starting', 'unavailable'] as const),
+  disk: enumOf(['ok', 'full', 'unavailable'] as const, { description: "Of the server's data folder" }),
+})
+export type Checks = Static<typeof Checks>
+
 export const HealthResponse = Type.Object(
   {
     status: enumOf(['healthy', 'degraded'] as const, {
@@ -50,7 +57,12 @@ export const HealthResponse = Type.Object(
     timestamp: Timestamp,
     queued_jobs: Type.Integer(),
     engine: EngineHealth,
+    ready: Type.Boolean({ description: 'Whether all checks are ok, as GET /ready tells by its status' }),
+    checks: Checks,
   },
   { $id: 'HealthResponse' },
 )
 export type HealthResponse = Static<typeof HealthResponse>
+
+export const ReadyResponse = Type.Object({ ready: Type.Literal(true), checks: Checks }, { $id: 'ReadyResponse' })
+export type ReadyResponse = Static<typeof ReadyResponse>

@@ -98,7 +98,14 @@ export const StatusResponse = Type.Object(
     job_id: Type.String(),
     model: Type.String(),
     attempt: Type.Integer(),
-    queue_position: Nullable(Type.Integer()),
+    priority: Type.Integer({ description: 'Higher ones leave the queue first' }),
+    queue_position: Nullable(Type.Integer({ description: '0: next to run; null: not queued' })),
+    estimated_start: Nullable(
+      Type.String({
+        format: 'date-time',
+        description: 'When a queued job gets its turn, by what those before it are estimated to take; null: not known',
+      }),
+    ),
     reason: Nullable(
       Type.String({
         description: 'Why the job failed, stopped, paused or was put back',
@@ -136,6 +143,9 @@ export const JobSummary = Type.Object({
   job_id: Type.String(),
   percentage: Type.Number(),
   loss: Nullable(Type.Number()),
+  priority: Type.Integer(),
+  queue_position: Nullable(Type.Integer({ description: '0: next to run; null: not queued' })),
+  estimated_start: Nullable(Timestamp),
 })
 export type JobSummary = Static<typeof JobSummary>
 
@@ -151,3 +161,35 @@ export const CommandResponse = Type.Object(
   { $id: 'CommandResponse' },
 )
 export type CommandResponse = Static<typeof CommandResponse>
+
+export const PriorityRequest = Type.Object(
+  { priority: Type.Integer({ minimum: -1000, maximum: 1000 }) },
+  { $id: 'PriorityRequest', additionalProperties: false },
+)
+export type PriorityRequest = Static<typeof PriorityRequest>
+
+export const PriorityResponse = Type.Object(
+  {
+    experiment_name: Type.String(),
+    status: JobState,
+    priority: Type.Integer(),
+    queue_position: Type.Integer({ description: '0: next to run' }),
+    estimated_start: Nullable(Timestamp),
+    message: Type.String(),
+  },
+  { $id: 'PriorityResponse' },
+)
+export type PriorityResponse = Static<typeof PriorityResponse>
+
+export const DeleteResponse = Type.Object(
+  {
+    experiment_name: Type.String(),
+    deleted: Type.Literal(true),
+    message: Type.String(),
+    kept_files: Type.Optional(
+      Type.Array(Type.String(), { description: 'Files in its output folder that were not made by it, at most 100' }),
+    ),
+  },
+  { $id: 'DeleteResponse' },
+)
+export type DeleteResponse = Static<typeof DeleteResponse>

@@ -3,10 +3,17 @@ import { ExperimentName } from './common.ts'
 import { ValidateRequest, ValidateResponse } from './dataset.ts'
 import { JobEvent } from './event.ts'
 import { GenerateEvent, GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
-import { HealthResponse } from './health.ts'
-import { CommandResponse, ListResponse, StatusResponse } from './job.ts'
+import { HealthResponse, ReadyResponse } from './health.ts'
+import {
+  CommandResponse,
+  DeleteResponse,
+  ListResponse,
+  PriorityRequest,
+  PriorityResponse,
+  StatusResponse,
+} from './job.ts'
 import { ModelsResponse } from './model.ts'
-import { EstimateRequest, EstimateResponse, StartRequest, StartResponse } from './start.ts'
+import { CloneRequest, EstimateRequest, EstimateResponse, StartRequest, StartResponse } from './start.ts'
 
 /** What a key may do. `admin` includes the others; `train` and `generate` include `read`. */
 export const SCOPES = ['read', 'train', 'generate', 'admin'] as const
@@ -28,6 +35,10 @@ export interface Route {
   stream?: TSchema
   /** Of a route that answers with a text/event-stream of these instead when it is asked to. */
   events?: TSchema
+  /** With an Idempotency-Key, the same request again does nothing more and gets the same answer, for 24 h. */
+  idempotent?: boolean
+  /** Content type of a 200 answer that is neither. */
+  text?: string
 }
 
 const experiment = Type.Object({ name: ExperimentName })
@@ -43,6 +54,24 @@ export const ROUTES = {
     scope: 'read',
     response: HealthResponse,
   },
+  ready: {
+    method: 'GET',
+    path: '/ready',
+    summary: 'Whether this server can work: 200 or 503, for load balancers',
+    tag: 'service',
+    auth: 'none',
+    scope: 'read',
+    response: ReadyResponse,
+  },
+  metrics: {
+    method: 'GET',
+    path: '/metrics',
+    summary: 'Metrics in the text format of Prometheus',
+    tag: 'service',
+    auth: 'optional',
+    scope: 'read',
+    text: 'text/plain; version=0.0.4; charset=utf-8',
+  },
   trainStart: {
     method: 'POST',
     path: '/train/start',
@@ -52,6 +81,7 @@ export const ROUTES = {
     scope: 'train',
     body: StartRequest,
     response: StartResponse,
+    idempotent: true,
   },
   trainEstimate: {
     method: 'POST',
@@ -111,6 +141,39 @@ export const ROUTES = {
     scope: 'train',
     params: experiment,
     response: CommandResponse,
+  },
+  trainPriority: {
+    method: 'POST',
+    path: '/train/:name/priority',
+    summary: 'Move a queued job within the queue',
+    tag: 'training',
+    auth: 'required',
+    scope: 'train',
+    params: experiment,
+    body: PriorityRequest,
+    response: PriorityResponse,
+  },
+  trainClone: {
+    method: 'POST',
+    path: '/train/:name/clone',
+    summary: 'Start another job with the request of this one and some changes',
+    tag: 'training',
+    auth: 'required',
+    scope: 'train',
+    params: experiment,
+    body: CloneRequest,
+    response: StartResponse,
+    idempotent: true,
+  },
+  trainDelete: {
+    method: 'DELETE',
+    path: '/train/:name',
+    summary: 'Delete an ended experiment: its history, logs, and the files that it made in its output folder',
+    tag: 'training',
+    auth: 'required',
+    scope: 'train',
+    params: experiment,
+    response: DeleteResponse,
   },
   trainEvents: {
     method: 'GET',

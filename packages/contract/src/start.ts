@@ -224,6 +224,21 @@ export const StartRequest = Type.Object(
       default: false,
       description: 'Replace an ended experiment of the same name',
     }),
+    priority: Type.Integer({
+      default: 0,
+      minimum: -1000,
+      maximum: 1000,
+      description: 'Higher ones leave the queue first, equal ones in the order in which they came',
+    }),
+    resume_from: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 140,
+        description:
+          'Begin with the weights of an experiment (NAME or NAME@step-N) of the same base and method instead of new ones; ' +
+          'steps, learning rate and optimizer start afresh',
+      }),
+    ),
   },
   { $id: 'StartRequest', additionalProperties: false },
 )
@@ -249,9 +264,29 @@ export const StartResponse = Type.Object(
 )
 export type StartResponse = Static<typeof StartResponse>
 
-/** The same request as a start: what starts nothing (its name, its folder) may be left out. */
+export const CloneRequest = Type.Object(
+  {
+    experiment_name: ExperimentName,
+    output_dir: StartRequest.properties.output_dir,
+    overwrite: StartRequest.properties.overwrite,
+    changes: Type.Record(Type.String(), Type.Unknown(), {
+      default: {},
+      description:
+        'Fields of a start that are to differ. Objects are merged, everything else is replaced, and null takes a field ' +
+        'out (RFC 7396)',
+    }),
+  },
+  { $id: 'CloneRequest', additionalProperties: false },
+)
+export type CloneRequest = Static<typeof CloneRequest>
+
+/** The same request as a start: what starts nothing (its name, its folder, its place in the queue) may be left out. */
 export const EstimateRequest = Type.Object(
-  { ...training, ...Type.Partial(Type.Pick(StartRequest, ['experiment_name', 'output_dir', 'overwrite'])).properties },
+  {
+    ...training,
+    ...Type.Partial(Type.Pick(StartRequest, ['experiment_name', 'output_dir', 'overwrite', 'priority', 'resume_from']))
+      .properties,
+  },
   { $id: 'EstimateRequest', additionalProperties: false },
 )
 export type EstimateRequest = Static<typeof EstimateRequest>

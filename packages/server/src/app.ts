@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import helmet from '@fastify/helmet'
+import { ROUTES } from '@mlx-training/contract'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { createKeyCheck } from './auth/check.ts'
 import { hashKey } from './auth/keys.ts'
@@ -13,13 +14,17 @@ import { generate } from './http/generate.ts'
 import { addGuards } from './http/guards.ts'
 import { health } from './http/health.ts'
 import { acceptJsonOnly } from './http/json.ts'
+import { measureAnswers, metricsText } from './http/metrics.ts'
 import { models as listModels } from './http/models.ts'
 import { addOpenApi } from './http/openapi.ts'
+import { createReadiness, ready } from './http/readiness.ts'
 import { type Handlers, registerRoutes } from './http/routes.ts'
 import type { SseTimes } from './http/sse.ts'
 import { train } from './http/train.ts'
 import { schemaCompiler } from './http/validation.ts'
 import type { JobService } from './jobs/port.ts'
+import type { Sweeper } from './jobs/sweeper.ts'
+import type { Metrics } from './metrics/metrics.ts'
 import type { Models } from './models/port.ts'
 import type { Providers } from './providers/index.ts'
 import type { Store } from './store/port.ts'
@@ -28,14 +33,16 @@ export interface AppDeps {
   config: Config
   adminKey: string
   log: FastifyBaseLogger
-  store: Pick<Store, 'key'>
+  store: Pick<Store, 'key' | 'check' | 'answer'>
   jobs: JobService
+  sweeper: Sweeper
   events: EventLog
   engine: Engine
   datasets: Datasets
   models: Models
   paths: ClientPaths
   providers: Providers
+  metrics: Metrics
   sseTimes?: SseTimes
 }
 
@@ -74,6 +81,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   await app.register(helmet, HELMET)
   addGuards(app, deps.config, createKeyCheck(deps.store, hashKey(deps.adminKey)))
   logAnswers(app)
+  measureAnswers(app, deps.metrics)
   app.addHook('preClose', async () => {
     closing.abort()
     setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS).unref()
@@ -103,8 +111,11 @@ const HELMET = {
 }
 
 function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
+  const readiness = createReadiness({ ...deps, home: deps.config.home })
   return {
-    health: health(deps),
+    health: health(deps, readiness),
+    ready: ready(readiness),
+    metrics: metricsText(deps.metrics),
     ...train({ ...deps, closing }),
     datasetsValidate: ({ body }) => deps.datasets.validate(body.file_path),
     models: listModels(deps),
@@ -112,6 +123,9 @@ function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
     providers: () => deps.providers.list(),
   }
 }
+
+/** By load balancers and monitors, every few seconds. */
+const POLLED = new Set<string>([ROUTES.health.path, ROUTES.ready.path, ROUTES.metrics.path])
 
 /** One line an answer: no query, body, key or prompt in it. */
 function logAnswers(app: FastifyInstance): void {
@@ -123,6 +137,6 @@ function logAnswers(app: FastifyInstance): void {
       ms: Math.round(reply.elapsedTime),
       ...(request.principal && { key: request.principal.id }),
     }
-    request.log[request.routeOptions.url === '/health' ? 'debug' : 'info'](line, 'answered')
+    request.log[POLLED.has(request.routeOptions.url ?? '') ? 'debug' : 'info'](line, 'answered')
   })
 }

@@ -16,6 +16,9 @@ import { VERSION } from './http/version.ts'
 import { tokenCache } from './jobs/command.ts'
 import { createRunner } from './jobs/runner.ts'
 import { createJobService } from './jobs/service.ts'
+import { createSweeper } from './jobs/sweeper.ts'
+import { measuredEngine, measuredStore } from './metrics/measured.ts'
+import { createMetrics } from './metrics/metrics.ts'
 import { createModels } from './models/index.ts'
 import { createProviders } from './providers/index.ts'
 import { lockHome } from './store/lock.ts'
@@ -74,27 +77,56 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
     const admin = await adminKey(config)
     const notifier = createNotifier()
     const hooks = await webhookSecret(config)
-    const webhooks = createWebhooks({ urls: config.webhooks.urls, secret: hooks?.secret ?? '', notifier, log })
-    const store = await openStore(config, { onEnd: webhooks.onEnd })
-    opened.push(() => store.close())
+    const metrics = createMetrics({ ofProcess: true })
+    const webhooks = createWebhooks({
+      urls: config.webhooks.urls,
+      secret: hooks?.secret ?? '',
+      notifier,
+      log,
+      onAttempt: (result) => metrics.webhooks.inc({ result }),
+    })
+    const database = await openStore(config, {
+      onEnd: webhooks.onEnd,
+      onQuery: (operation, seconds) => metrics.database.observe({ operation }, seconds),
+    })
+    opened.push(() => database.close())
+    const store = measuredStore(database, metrics)
+    metrics.watch(store)
     const events = createEventLog(store, notifier)
-    const engine = createEngine(config, log)
+    const engine = measuredEngine(createEngine(config, log), metrics)
     opened.push(() => engine.close())
     const paths = createClientPaths(config.cwd)
     const datasets = createDatasets({ paths, roots: config.roots.datasets, home: config.home })
     const models = createModels({ config, paths, engine })
-    const jobs = createJobService(store, notifier)
+    const sweeper = createSweeper({ store, home: config.home, log })
+    await sweeper.start()
+    const jobs = createJobService({ store, notifier, sweeper, maxConcurrentJobs: config.maxConcurrentJobs })
     const providers = createProviders({ config, engine, models, jobs })
     const runner = createRunner({
       store,
       notifier,
       engine,
       models,
+      sweeper,
       log,
       tokenCache: tokenCache(config.home),
       maxConcurrentJobs: config.maxConcurrentJobs,
     })
-    const deps = { config, adminKey: admin.key, log, store, jobs, events, engine, datasets, models, paths, providers }
+    const deps = {
+      config,
+      adminKey: admin.key,
+      log,
+      store,
+      jobs,
+      sweeper,
+      events,
+      engine,
+      datasets,
+      models,
+      paths,
+      providers,
+      metrics,
+    }
     const app = await buildApp(deps)
     // Together: saving a checkpoint may take most of the time that there is.
     opened.push(() => webhooks.close())

@@ -55,8 +55,11 @@ export function notFound(request: FastifyRequest, reply: FastifyReply): FastifyR
   if (methods.length > 0 && !methods.includes(request.method)) {
     const allowed = methods.join(', ')
     reply.header('allow', allowed)
-    const error = new ServiceError('method_not_allowed', `${path} answers ${allowed}, not ${request.method}`)
-    return sendError(error, request, reply)
+    // A slip in a word of the path can look like a name of an experiment.
+    const guess = Object.values(ROUTES).some((route) => route.path === path) ? null : nearestRoute(request.method, path)
+    const hint = guess?.startsWith(`${request.method} `) ? `; did you mean ${guess}?` : ''
+    const detail = `${path} answers ${allowed}, not ${request.method}${hint}`
+    return sendError(new ServiceError('method_not_allowed', detail), request, reply)
   }
   const guess = nearestRoute(request.method, path)
   const hint = guess ? `; did you mean ${guess}?` : '; GET /openapi.json lists what there is'

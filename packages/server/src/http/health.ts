@@ -1,14 +1,15 @@
 import { DATASET_FORMATS, PROVIDERS } from '@mlx-training/contract'
 import type { Engine } from '../engine/port.ts'
 import type { JobService } from '../jobs/port.ts'
+import { isReady, type Readiness } from './readiness.ts'
 import type { Handler } from './routes.ts'
 import { VERSION } from './version.ts'
 
 export const health =
-  ({ engine, jobs }: { engine: Engine; jobs: JobService }): Handler<'health'> =>
+  ({ engine, jobs }: { engine: Engine; jobs: JobService }, readiness: Readiness): Handler<'health'> =>
   async () => {
     const state = engine.health()
-    const { active, queued } = await jobs.counts()
+    const [{ active, queued }, checks] = await Promise.all([jobs.counts(), readiness()])
     return {
       status: state.state === 'unavailable' ? 'degraded' : 'healthy',
       version: VERSION,
@@ -24,5 +25,7 @@ export const health =
       timestamp: new Date().toISOString(),
       queued_jobs: queued,
       engine: state,
+      ready: isReady(checks),
+      checks,
     }
   }

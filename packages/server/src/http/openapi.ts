@@ -24,7 +24,15 @@ const TAGS: Record<Route['tag'], string> = {
 
 /** Bodies and answers of the table, each once, under the name that it has there. */
 const COMPONENTS = new Map<string, TSchema>(
-  [ErrorBody, ...ROUTE_ENTRIES.flatMap(([, { body, response, stream }]) => [body && asSent(body), response, stream])]
+  [
+    ErrorBody,
+    ...ROUTE_ENTRIES.flatMap(([, { body, response, stream, events }]) => [
+      body && asSent(body),
+      response,
+      stream,
+      events,
+    ]),
+  ]
     .filter((schema) => schema !== undefined)
     .map((schema) => [idOf(schema), schema]),
 )
@@ -100,17 +108,28 @@ function operation(name: RouteName, route: Route): object {
     ...(route.params && { params: route.params }),
     ...(route.querystring && { querystring: route.querystring }),
     ...(route.stream && { headers: LAST_EVENT_ID }),
+    ...(route.idempotent && { headers: IDEMPOTENCY_KEY }),
     ...(route.body && { body: content('application/json', route.body) }),
     response: {
       200: {
         description: 'Success',
-        ...(route.stream
-          ? content('text/event-stream', route.stream)
-          : content('application/json', route.response as TSchema, example)),
+        ...answerOf(route, example),
       },
       ...Object.fromEntries(failuresOf(route).map((failure) => [failure.status, failure.answer])),
     },
   }
+}
+
+function answerOf({ text, stream, response, events }: Route, example?: object): object {
+  if (text) return { content: { [text]: { schema: { type: 'string' } } } }
+  if (events && response)
+    return {
+      content: {
+        ...content('application/json', response, example).content,
+        ...content('text/event-stream', events).content,
+      },
+    }
+  return stream ? content('text/event-stream', stream) : content('application/json', response as TSchema, example)
 }
 
 type Transformed = Parameters<NonNullable<FastifyDynamicSwaggerOptions['transformObject']>>[0]
@@ -140,6 +159,20 @@ const LAST_EVENT_ID = {
   },
 }
 
+const IDEMPOTENCY_KEY = {
+  type: 'object',
+  properties: {
+    'Idempotency-Key': {
+      type: 'string',
+      minLength: 1,
+      maxLength: 255,
+      description:
+        'Unique to the request: sent again within 24 h it is not carried out again and gets the same answer, with ' +
+        'Idempotent-Replayed: true',
+    },
+  },
+}
+
 function securityOf({ auth }: Route): object[] {
   if (auth === 'none') return []
   const keys = [{ apiKey: [] }, { bearer: [] }]
@@ -151,12 +184,13 @@ function failuresOf(route: Route): { status: number; answer: object }[] {
   const codes: ErrorCode[] = ['forbidden', 'internal']
   if (route.auth !== 'none') codes.push('unauthorized', 'rate_limited')
   if (route.params) codes.push('not_found', 'unprocessable')
-  if (route.method === 'POST' && route.params) codes.push('conflict')
+  if (route.method !== 'GET' && route.params) codes.push('conflict')
   if (route.querystring) codes.push('invalid_parameters')
   if (route.body)
     codes.push('invalid_parameters', 'not_found', 'payload_too_large', 'unsupported_media_type', 'unprocessable')
-  if (route.path === ROUTES.trainStart.path) codes.push('conflict', 'unavailable', 'insufficient_storage')
+  if (route.idempotent) codes.push('conflict', 'unavailable', 'insufficient_storage')
   if (route.path === ROUTES.trainEstimate.path) codes.push('unavailable')
+  if (route.path === ROUTES.ready.path) codes.push('unavailable')
   if (route.path === ROUTES.generate.path) codes.push('provider_error', 'unavailable', 'provider_timeout')
   const statuses = [...new Set(codes.map((code) => ERRORS[code][0]))].sort()
   return statuses.map((status) => {

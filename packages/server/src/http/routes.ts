@@ -14,8 +14,10 @@ export interface Input<N extends RouteName> {
   reply: FastifyReply
 }
 
-/** Answers with the table's response; a stream writes its answer itself. */
-export type Handler<N extends RouteName> = (input: Input<N>) => Promise<Part<N, 'response'>>
+type Answer<N extends RouteName> = (typeof ROUTES)[N] extends { text: string } ? string : Part<N, 'response'>
+
+/** Answers with the table's response or text; a stream writes its answer itself. */
+export type Handler<N extends RouteName> = (input: Input<N>) => Promise<Answer<N>>
 
 /** One handler for every route of the table: a missing one does not compile. */
 export type Handlers = { [N in RouteName]: Handler<N> }
@@ -26,14 +28,16 @@ export function registerRoutes(app: FastifyInstance, handlers: Handlers): void {
   for (const [name, route] of ROUTE_ENTRIES) {
     // The table's schemas have checked the parts, so each is what its handler takes.
     const handler = handlers[name] as (input: unknown) => Promise<unknown>
-    const { method, path: url, params, querystring, body, auth, scope } = route
+    const { method, path: url, params, querystring, body, auth, scope, text } = route
     app.route({
       method,
       url,
       schema: { ...(params && { params }), ...(querystring && { querystring }), ...(body && { body }) },
       config: { access: { auth, scope }, name },
-      handler: (request, reply) =>
-        handler({ params: request.params, query: request.query, body: request.body, request, reply }),
+      handler: (request, reply) => {
+        if (text) reply.type(text)
+        return handler({ params: request.params, query: request.query, body: request.body, request, reply })
+      },
     })
   }
 }

@@ -1,13 +1,22 @@
-import { type CommandResponse, type JobState, ServiceError } from '@mlx-training/contract'
+import {
+  type CommandResponse,
+  type DeleteResponse,
+  type JobState,
+  type PriorityResponse,
+  ServiceError,
+} from '@mlx-training/contract'
 import type { EventLog } from '../events/port.ts'
 import { createDryRun, type DryRunDeps } from '../jobs/dry-run.ts'
-import type { Job } from '../jobs/port.ts'
-import { type StartDeps, startTraining } from '../jobs/start.ts'
+import type { Job, Place } from '../jobs/port.ts'
+import type { StartDeps } from '../jobs/start.ts'
 import { statusOf, summaryOf } from '../jobs/status.ts'
+import type { Swept } from '../jobs/sweeper.ts'
+import type { Store } from '../store/port.ts'
 import { clientSignal } from './client-signal.ts'
-import { cursorOf, startAfter } from './events.ts'
+import { startAfter } from './events.ts'
 import type { Handlers } from './routes.ts'
 import { EVENT_STREAM, type SseTimes, sendEvents } from './sse.ts'
+import { start } from './start.ts'
 
 type TrainRoutes =
   | 'trainStart'
@@ -17,10 +26,14 @@ type TrainRoutes =
   | 'trainStop'
   | 'trainPause'
   | 'trainResume'
+  | 'trainPriority'
+  | 'trainClone'
+  | 'trainDelete'
   | 'trainEvents'
 
 export function train(
-  deps: StartDeps & DryRunDeps & { events: EventLog; closing: AbortSignal; sseTimes?: SseTimes },
+  deps: StartDeps &
+    DryRunDeps & { store: Pick<Store, 'answer'>; events: EventLog; closing: AbortSignal; sseTimes?: SseTimes },
 ): Pick<Handlers, TrainRoutes> {
   const { jobs, events, closing, sseTimes } = deps
   const find = async (name: string): Promise<Job> => {
@@ -28,26 +41,38 @@ export function train(
     if (job) return job
     throw new ServiceError('not_found', `There is no experiment "${name}"; GET /train lists them`)
   }
+  const placeOf = async (job: Job) => (job.state === 'queued' ? (await jobs.places()).get(job.id) : undefined)
   const dryRun = createDryRun(deps)
   return {
-    trainStart: ({ body }) => startTraining(body, deps),
+    ...start(deps, find),
     trainEstimate: async ({ body, reply }) => {
       const client = clientSignal(reply, closing)
       return await dryRun(body, client.signal).finally(client.release)
     },
     trainStatus: async ({ params }) => {
       const job = await find(params.name)
-      return statusOf(job, await jobs.queuePosition(job))
+      return statusOf(job, await placeOf(job))
     },
-    trainList: async () => ({ training_jobs: (await jobs.list()).map(summaryOf) }),
+    trainList: async () => {
+      const [all, places] = [await jobs.list(), await jobs.places()]
+      return { training_jobs: all.map((job) => summaryOf(job, places.get(job.id))) }
+    },
     trainStop: async ({ params }) => commanded(await jobs.stop(params.name), STOPPED),
     trainPause: async ({ params }) => commanded(await jobs.pause(params.name), PAUSED),
     trainResume: async ({ params }) => commanded(await jobs.resume(params.name), RESUMED),
+    trainPriority: async ({ params, body }) => {
+      const job = await jobs.prioritize(params.name, body.priority)
+      return moved(job, await placeOf(job))
+    },
+    trainDelete: async ({ params }) => {
+      const { job, swept } = await jobs.remove(params.name)
+      return removed(job, swept)
+    },
     trainEvents: async ({ params, request, reply }) => {
-      const cursor = cursorOf(request)
       const job = await find(params.name)
+      const after = startAfter(request, job)
       if (request.method === 'HEAD') return void reply.type(EVENT_STREAM).send()
-      await sendEvents(reply, (signal) => events.follow(job.id, startAfter(job, cursor), signal), closing, sseTimes)
+      await sendEvents(reply, (signal) => events.follow(job.id, after, signal), closing, sseTimes)
     },
   }
 }
@@ -56,7 +81,7 @@ type Messages = Partial<Record<JobState, string>>
 
 const STOPPED: Messages = {
   stopping: 'Training job is being stopped',
-  stopped: 'Training job was stopped; nothing of it was running',
+  stopped: 'Training job is stopped; it was not running. It can be resumed, or deleted',
 }
 const PAUSED: Messages = {
   paused: 'Training job is paused',
@@ -73,4 +98,30 @@ function commanded(job: Job, messages: Messages): CommandResponse {
     status: job.state,
     message: messages[job.state] ?? `Training job is ${job.state}`,
   }
+}
+
+/** It may have been taken between the move and the look at the queue: then it was next. */
+function moved({ name, state, priority }: Job, place: Place | undefined): PriorityResponse {
+  const position = place?.position ?? 0
+  return {
+    experiment_name: name,
+    status: state,
+    priority,
+    queue_position: position,
+    estimated_start: place?.start ?? null,
+    message: position === 0 ? 'Next to run' : `Runs after ${position} other ${position === 1 ? 'job' : 'jobs'}`,
+  }
+}
+
+function removed({ name, plan: { outputDir } }: Job, swept: Swept): DeleteResponse {
+  const answer = { experiment_name: name, deleted: true as const }
+  if (swept instanceof Error) {
+    const message = `Deleted, but files in ${outputDir} could not be removed (${swept.message}): tried again at the next start`
+    return { ...answer, message }
+  }
+  const { folder, kept } = swept
+  if (folder === 'not_ours')
+    return { ...answer, message: `Deleted. Nothing in ${outputDir} was touched: it does not carry this job's mark` }
+  if (kept.length === 0) return { ...answer, message: 'Deleted, with all of its files' }
+  return { ...answer, message: `Deleted. Files in ${outputDir} that it had not made were kept`, kept_files: kept }
 }

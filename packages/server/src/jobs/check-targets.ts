@@ -1,4 +1,4 @@
-import { ServiceError, type StartRequest } from '@mlx-training/contract'
+import { type LoraParams, ServiceError, type StartRequest } from '@mlx-training/contract'
 import { closest } from '../files/closest.ts'
 import { readWeights } from '../models/weights.ts'
 
@@ -44,9 +44,18 @@ export async function checkTargets(
   )
 }
 
-/** By the last parts of its name: of q_proj, self_attn.q_proj. */
 function isNamed(target: string, { inside, outside }: Linears): boolean {
-  return [...inside, ...outside].some((name) => name === target || name.endsWith(`.${target}`))
+  return [...inside, ...outside].some((name) => endsAs(name, target))
+}
+
+/** By the last parts of its name: of q_proj, self_attn.q_proj. */
+const endsAs = (name: string, target: string) => name === target || name.endsWith(`.${target}`)
+
+/** Whether a tensor of a model's files is the weight of a layer that is adapted; too many rather than too few. */
+export function isTarget(tensor: string, shape: number[], { lora_target_modules: targets }: LoraParams): boolean {
+  const [, layer, name] = /^(?:.*?\.(\d+)\.)?(.+)\.weight$/.exec(tensor) ?? []
+  if (name === undefined || shape.length < 2) return false
+  return targets.some((target) => (target === ALL_LINEAR ? layer !== undefined : endsAs(name, target)))
 }
 
 async function linearsOf(folder: string): Promise<Linears> {

@@ -21,7 +21,8 @@ export function trainCommand(job: Commanded, modelPath: string, cachePath: strin
     job_id: job.id,
     attempt: job.attempt,
     experiment_name: job.name,
-    model_path: modelPath,
+    // A whole model that a run begins with takes its base's place.
+    model_path: plan.method === 'full' && plan.initial ? plan.initial.path : modelPath,
     model_name: plan.model.name,
     dataset: {
       path: plan.dataset.path,
@@ -63,6 +64,7 @@ export function trainCommand(job: Commanded, modelPath: string, cachePath: strin
     // Not by `attempt`: one that ended before the engine took over the folder has left an older experiment's
     // checkpoints there (overwrite), which are not to be gone on from.
     resume: job.progress.prepared !== null,
+    initial_adapter: plan.method === 'full' ? null : (plan.initial?.path ?? null),
   }
 }
 

@@ -6,15 +6,18 @@ import type { Engine } from '../engine/port.ts'
 import type { Models } from '../models/port.ts'
 import { tokenCache, trainCommand } from './command.ts'
 import { humanDuration } from './estimate.ts'
+import { resolveInitial } from './initial.ts'
 import { remember } from './measured.ts'
 import type { JobService } from './port.ts'
 import { type ResolveDeps, resolveTraining } from './resolve.ts'
+import type { Sweeper } from './sweeper.ts'
 
 export interface DryRunDeps extends ResolveDeps {
   config: Pick<Config, 'home'>
   engine: Pick<Engine, 'ready' | 'estimate'>
   models: Pick<Models, 'resolve' | 'ensure'>
-  jobs: Pick<JobService, 'counts'>
+  jobs: Pick<JobService, 'counts' | 'get'>
+  sweeper: Pick<Sweeper, 'holding'>
 }
 
 export type DryRun = (request: EstimateRequest, signal: AbortSignal) => Promise<EstimateResponse>
@@ -26,10 +29,13 @@ const BESIDE_A_JOB =
  * One at a time, so that they measure the machine and not each other. ServiceErrors: those of resolving and of having the
  * model; unavailable while another one is at work; the signal's reason once that aborts. Memory that runs out is an answer.
  */
-export function createDryRun({ config, engine, datasets, models, jobs }: DryRunDeps): DryRun {
+export function createDryRun({ config, engine, datasets, models, jobs, sweeper }: DryRunDeps): DryRun {
   let busy = false
-  return async (request, signal) => {
+  return (request, signal) => sweeper.holding(() => dryRun(request, signal))
+
+  async function dryRun(request: EstimateRequest, signal: AbortSignal): Promise<EstimateResponse> {
     const { plan, dataset } = await resolveTraining(request, { engine, datasets, models })
+    await resolveInitial(request, plan, jobs)
     if (busy)
       throw new ServiceError(
         'unavailable',
@@ -46,7 +52,7 @@ export function createDryRun({ config, engine, datasets, models, jobs }: DryRunD
           id: 'estimate',
           attempt: 1,
           name: 'estimate',
-          request: { overwrite: false, ...request, experiment_name: 'estimate' },
+          request: { overwrite: false, priority: 0, ...request, experiment_name: 'estimate' },
           // The engine writes nothing there.
           plan: { ...plan, outputDir: join(config.home, 'runs', 'estimate', 'output') },
           progress: { prepared: null, memoryLevel: 0 },

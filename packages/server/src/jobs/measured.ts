@@ -96,4 +96,5 @@ function dataKey({ dataset }: Request, { model, dataset: { sha256 } }: Plan): st
   return JSON.stringify([sha256, modelKey(model), max_seq_length, truncation, validation_split ?? null])
 }
 
-const modelKey = (model: ModelRef) => (model.kind === 'hub' ? `${model.repo}@${model.revision}` : model.path)
+/** Tells bases apart. */
+export const modelKey = (model: ModelRef) => (model.kind === 'hub' ? `${model.repo}@${model.revision}` : model.path)

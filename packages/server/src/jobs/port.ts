@@ -1,4 +1,6 @@
 import type { Checkpoint, DatasetFormat, FrameOf, JobState, StartRequest } from '@mlx-training/contract'
+import type { KeptAnswer } from '../store/port.ts'
+import type { Swept } from './sweeper.ts'
 
 /** What the user wants of an active job; the runner brings the engine there. */
 export type Intent = 'run' | 'pause' | 'stop'
@@ -16,6 +18,10 @@ export interface JobPlan {
   }
   validation: { path: string; sha256: string; samples: number } | null
   outputDir: string
+  /** A copy of the weights that it begins with instead of new ones. This and the next lack in older jobs. */
+  initial?: { path: string; name: string } | null
+  /** Of the whole run, as estimated when it was accepted. */
+  estimatedSeconds?: number | null
 }
 
 /** A model that can be had: a folder that is here, a GGUF file to import, or a hub repository to download. */
@@ -63,18 +69,38 @@ export interface Job {
 
 export type NewJob = Pick<Job, 'name' | 'request' | 'plan'>
 
+/** Of a queued job. */
+export interface Place {
+  /** 0: next to run. */
+  position: number
+  /** When it gets its turn, by what those before it are estimated to take; null: not known. RFC 3339. */
+  start: string | null
+}
+
+/** Who sent a request with which Idempotency-Key, and the request's hash. */
+export type Once = Omit<KeptAnswer, 'answer'>
+
 /** What HTTP may ask of jobs. It only writes queued rows and intents; the runner does the rest. */
 export interface JobService {
-  /** Queues a job. ServiceError('conflict') when the name is taken (an ended one is replaced if `request.overwrite`)
-   *  or another active job writes to the same output folder. */
-  submit(job: NewJob): Promise<Job>
+  /** Queues a job and answers with it, or with what `answer` makes of it and of its place in the queue; with `once` that
+   *  is kept in the same transaction. ServiceError('conflict') when the name is taken (an ended one is replaced if
+   *  `request.overwrite`) or another active job writes to the same output folder. */
+  submit<T extends object = Job>(
+    job: NewJob,
+    answer?: (job: Job, position: number) => T,
+    once?: Once | null,
+  ): Promise<T>
   get(name: string): Promise<Job | null>
   list(): Promise<Job[]>
   /** ServiceError('not_found' | 'conflict'): the detail says in which state it is and what is possible. */
   stop(name: string): Promise<Job>
   pause(name: string): Promise<Job>
   resume(name: string): Promise<Job>
-  /** 0: next to run; null: not queued. */
-  queuePosition(job: Job): Promise<number | null>
+  /** Moves a queued job within the queue. ServiceErrors as those of stop. */
+  prioritize(name: string, priority: number): Promise<Job>
+  /** Removes an ended job and what it has made; tells what of that. ServiceErrors as those of stop. */
+  remove(name: string): Promise<{ job: Job; swept: Swept }>
+  /** Of all queued jobs, by id. */
+  places(): Promise<Map<string, Place>>
   counts(): Promise<{ active: number; queued: number }>
 }

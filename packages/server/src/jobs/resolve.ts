@@ -1,6 +1,12 @@
 import { availableParallelism } from 'node:os'
-import { type EngineHealth, type EstimateRequest, ServiceError, type StartRequest } from '@mlx-training/contract'
-import type { Datasets, Snapshot } from '../datasets/port.ts'
+import {
+  type DatasetFormat,
+  type EngineHealth,
+  type EstimateRequest,
+  ServiceError,
+  type StartRequest,
+} from '@mlx-training/contract'
+import type { Snapshot } from '../datasets/port.ts'
 import type { Engine } from '../engine/port.ts'
 import { readModelFolder } from '../models/folder.ts'
 import type { Models } from '../models/port.ts'
@@ -9,9 +15,15 @@ import { checkTargets } from './check-targets.ts'
 import { countParameters } from './estimate.ts'
 import type { JobPlan, ModelRef } from './port.ts'
 
+/** Rows to train on, and what a start answers of them. */
+export type TrainingData = Pick<Snapshot, 'path' | 'sha256' | 'format' | 'samples'> & {
+  report: Pick<Snapshot['report'], 'warnings' | 'size_bytes'>
+}
+
 export interface ResolveDeps {
   engine: Pick<Engine, 'ready'>
-  datasets: Pick<Datasets, 'snapshot'>
+  /** As the port of data sets has it. */
+  datasets: { snapshot(clientPath: string, format: DatasetFormat | undefined): Promise<TrainingData> }
   models: Pick<Models, 'resolve'>
 }
 
@@ -20,7 +32,7 @@ export interface Resolved {
   health: EngineHealth
   /** Parameters of the base; null: not known before it is here in MLX form. */
   parameters: number | null
-  dataset: Snapshot
+  dataset: TrainingData
   plan: Omit<JobPlan, 'outputDir'>
 }
 

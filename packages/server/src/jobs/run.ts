@@ -10,14 +10,17 @@ import type { JobUpdate, Store } from '../store/port.ts'
 import { trainCommand } from './command.ts'
 import { AT_WORK, type Input, transition } from './machine.ts'
 import { ofError, ofExit } from './outcome.ts'
+import { claimFolder } from './output-files.ts'
 import type { Job } from './port.ts'
 import { project } from './project.ts'
+import type { Sweeper } from './sweeper.ts'
 
 export interface RunDependencies {
   store: Store
   engine: Pick<Engine, 'train'>
   models: Pick<Models, 'ensure'>
   notifier: Notifier
+  sweeper: Pick<Sweeper, 'sweep'>
   /** Folder for tokenised data sets; may be emptied at any time. */
   tokenCache: string
   log: Pick<BaseLogger, 'info' | 'warn' | 'error'>
@@ -75,6 +78,9 @@ export class Run {
         : 'Going on after a pause'
     try {
       const modelPath = await this.#model()
+      // What an earlier experiment of the name has left in the folder goes first.
+      await this.#deps.sweeper.sweep()
+      await claimFolder(this.#job.plan.outputDir, this.#job)
       this.#download.signal.throwIfAborted()
       this.#process = this.#deps.engine.train(trainCommand(this.#job, modelPath, this.#deps.tokenCache), (frame) =>
         this.#frame(frame),

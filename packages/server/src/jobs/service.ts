@@ -1,56 +1,99 @@
 /** createJobService: what users may do with jobs. Writes queued rows and wishes; the runner does the rest. */
 import { ServiceError } from '@mlx-training/contract'
 import type { Notifier } from '../events/notifier.ts'
-import type { Store } from '../store/port.ts'
-import { AT_WORK, type JobCommand, transition } from './machine.ts'
-import type { Job, JobService } from './port.ts'
+import type { JobUpdate, Store } from '../store/port.ts'
+import { AT_WORK, ENDED, type JobCommand, transition } from './machine.ts'
+import type { Job, JobService, NewJob, Once } from './port.ts'
+import { placesOf } from './queue.ts'
+import type { Sweeper } from './sweeper.ts'
 
-export function createJobService(store: Store, notifier: Notifier): JobService {
-  async function command(name: string, type: JobCommand): Promise<Job> {
+export interface JobServiceDeps {
+  store: Store
+  notifier: Notifier
+  sweeper: Pick<Sweeper, 'sweep'>
+  maxConcurrentJobs: number
+}
+
+export function createJobService({ store, notifier, sweeper, maxConcurrentJobs }: JobServiceDeps): JobService {
+  async function change(name: string, decide: (job: Job) => JobUpdate): Promise<Job> {
     const found = await store.job(name)
-    const job =
-      found &&
-      (await store.update(found.id, null, (current) => {
-        const result = transition(current, { type }, new Date().toISOString())
-        if ('conflict' in result) throw new ServiceError('conflict', result.conflict)
-        return result
-      }))
-    if (!job) throw new ServiceError('not_found', `There is no experiment "${name}": GET /train lists them all`)
+    const job = found && (await store.update(found.id, null, decide))
+    if (!job) throw unknown(name)
     announce(job)
     return job
   }
+
+  const command = (name: string, type: JobCommand) =>
+    change(name, (job) => {
+      const result = transition(job, { type }, new Date().toISOString())
+      if ('conflict' in result) throw new ServiceError('conflict', result.conflict)
+      return result
+    })
 
   function announce(job: Job): void {
     notifier.publish('events', job.id)
     notifier.publish('commands', job.id)
   }
 
-  const queued = async () => (await store.jobs(['queued'])).reverse().sort((a, b) => b.priority - a.priority)
-
   return {
-    async submit(job) {
+    async submit<T extends object = Job>(
+      job: NewJob,
+      answer: (job: Job, position: number) => T = (created) => created as object as T,
+      once: Once | null = null,
+    ) {
+      let told: T | undefined
       const created = await store.insertJob(
         job,
         [{ type: 'state', data: { state: 'queued', reason: null, attempt: 0 } }],
-        job.request.overwrite ? job.name : undefined,
+        {
+          ...(job.request.overwrite && { replace: job.name }),
+          keep(created, ahead) {
+            told = answer(created, ahead)
+            return once && { ...once, answer: told }
+          },
+        },
       )
       announce(created)
-      return created
+      return told as T
     },
     get: (name) => store.job(name),
     list: () => store.jobs(),
     stop: (name) => command(name, 'stop'),
     pause: (name) => command(name, 'pause'),
     resume: (name) => command(name, 'resume'),
-    async queuePosition(job) {
-      if (job.state !== 'queued') return null
-      const position = (await queued()).findIndex(({ id }) => id === job.id)
-      return position < 0 ? null : position
+    prioritize: (name, priority) =>
+      change(name, ({ state }) => {
+        if (state !== 'queued')
+          throw new ServiceError(
+            'conflict',
+            `Experiment "${name}" is ${state}: only a queued job has a place in the queue`,
+          )
+        return { change: { priority }, events: [] }
+      }),
+    async remove(name) {
+      let job: Job | null = null
+      const swept = await sweeper.sweep(async () => {
+        job = await store.removeJob(name, mayGo)
+        if (job) announce(job)
+      })
+      if (!job) throw unknown(name)
+      const { id }: Job = job
+      return { job, swept: swept.get(id) ?? { kept: [], folder: 'missing' } }
     },
+    places: async () => placesOf(await store.jobs([...AT_WORK, 'queued']), maxConcurrentJobs, Date.now()),
     async counts() {
       const jobs = await store.jobs([...AT_WORK, 'queued'])
       const waiting = jobs.filter(({ state }) => state === 'queued').length
       return { active: jobs.length - waiting, queued: waiting }
     },
   }
+}
+
+const unknown = (name: string) =>
+  new ServiceError('not_found', `There is no experiment "${name}": GET /train lists them all`)
+
+function mayGo({ name, state }: Job): void {
+  if (ENDED.includes(state)) return
+  const remedy = state === 'stopping' ? 'wait until it has stopped' : 'stop it first'
+  throw new ServiceError('conflict', `Experiment "${name}" is ${state}: ${remedy}, then delete it`)
 }

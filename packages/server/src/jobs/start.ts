@@ -1,49 +1,75 @@
 import type { StartRequest, StartResponse } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
-import type { Datasets } from '../datasets/port.ts'
 import type { Engine } from '../engine/port.ts'
 import type { ClientPaths } from '../files/port.ts'
 import type { Models } from '../models/port.ts'
 import { estimateSeconds, humanDuration } from './estimate.ts'
+import { keepInitial, resolveInitial } from './initial.ts'
 import { measurementOf, readMeasurements, rememberedSeconds } from './measured.ts'
 import { outputFolder } from './output-folder.ts'
-import type { JobService } from './port.ts'
-import { type Resolved, resolveTraining } from './resolve.ts'
+import type { JobService, Once } from './port.ts'
+import { type ResolveDeps, type Resolved, resolveTraining } from './resolve.ts'
+import { checkSpace } from './space.ts'
+import type { Sweeper } from './sweeper.ts'
 
-export interface StartDeps {
+export interface StartDeps extends ResolveDeps {
   config: Pick<Config, 'roots' | 'home'>
   engine: Engine
-  datasets: Datasets
   models: Models
   paths: ClientPaths
   jobs: JobService
+  sweeper: Pick<Sweeper, 'holding'>
 }
 
 /**
- * Resolves everything that the request names into a plan that needs nothing more of the user's files, and queues it.
- * ServiceErrors: those of resolving; conflict when the output folder or the name is taken.
+ * Resolves everything that the request names into a plan that needs nothing more of the user's files, and queues it; the
+ * answer is kept for `once`. ServiceErrors: those of resolving; conflict when the output folder or the name is taken;
+ * insufficient_storage when there is no room for what it will write.
  */
-export async function startTraining(request: StartRequest, deps: StartDeps): Promise<StartResponse> {
-  const outputDir = await outputFolder(request, deps)
-  const resolved = await resolveTraining(request, deps)
-  const { dataset, plan } = resolved
-  const seconds = await secondsOf(request, resolved, deps)
-  const job = await deps.jobs.submit({ name: request.experiment_name, request, plan: { ...plan, outputDir } })
-  return {
-    job_id: job.id,
-    experiment_name: job.name,
-    status: 'started',
-    dataset_info: {
-      format: dataset.format,
-      total_samples: dataset.samples,
-      validation_warnings: dataset.report.warnings,
-    },
-    lora_enabled: plan.method !== 'full',
-    estimated_time: seconds === null ? 'unknown until the model is loaded' : humanDuration(seconds),
-    estimated_seconds: seconds,
-    queue_position: (await deps.jobs.queuePosition(job)) ?? 0,
-    output_dir: outputDir,
-  }
+export async function startTraining(
+  request: StartRequest,
+  deps: StartDeps,
+  once: Once | null = null,
+): Promise<StartResponse> {
+  return await deps.sweeper.holding(async () => {
+    const outputDir = await outputFolder(request, deps)
+    const resolved = await resolveTraining(request, deps)
+    const { dataset, plan } = resolved
+    const initial = await resolveInitial(request, plan, deps.jobs)
+    await checkSpace(request, { ...plan, outputDir }, deps.config.home)
+    const seconds = await secondsOf(request, resolved, deps)
+    return await deps.jobs.submit(
+      {
+        name: request.experiment_name,
+        request,
+        plan: {
+          ...plan,
+          outputDir,
+          initial: initial && {
+            path: await keepInitial(deps.config.home, initial.folder, plan.method),
+            name: initial.name,
+          },
+          estimatedSeconds: seconds,
+        },
+      },
+      (job, position) => ({
+        job_id: job.id,
+        experiment_name: job.name,
+        status: 'started' as const,
+        dataset_info: {
+          format: dataset.format,
+          total_samples: dataset.samples,
+          validation_warnings: dataset.report.warnings,
+        },
+        lora_enabled: plan.method !== 'full',
+        estimated_time: seconds === null ? 'unknown until the model is loaded' : humanDuration(seconds),
+        estimated_seconds: seconds,
+        queue_position: position,
+        output_dir: outputDir,
+      }),
+      once,
+    )
+  })
 }
 
 /**

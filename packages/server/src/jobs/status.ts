@@ -1,10 +1,10 @@
 import type { JobSummary, StatusResponse } from '@mlx-training/contract'
 import { fineTunedName } from '../models/names.ts'
 import { AT_WORK } from './machine.ts'
-import type { Job } from './port.ts'
+import type { Job, Place } from './port.ts'
 
 /** A job as GET /train/{name}/status tells it. Before the first step, counters are 0 and losses null. */
-export function statusOf(job: Job, queuePosition: number | null): StatusResponse {
+export function statusOf(job: Job, place: Place | undefined): StatusResponse {
   const { request, plan, progress } = job
   const { prepared, step } = progress
   return {
@@ -46,14 +46,14 @@ export function statusOf(job: Job, queuePosition: number | null): StatusResponse
     job_id: job.id,
     model: request.model_name,
     attempt: job.attempt,
-    queue_position: queuePosition,
+    ...placeOf(job, place),
     reason: job.reason,
     estimated_seconds_remaining: AT_WORK.includes(job.state) ? (step?.seconds_remaining ?? null) : null,
     output_dir: plan.outputDir,
-    checkpoints: progress.checkpoints.map(({ path: _, ...checkpoint }) => ({
-      ...checkpoint,
-      model: fineTunedName(job.name, checkpoint.step),
-    })),
+    // Stopped before its first step it has saved the model as it began, which has learned nothing.
+    checkpoints: progress.checkpoints
+      .filter(({ step }) => step > 0)
+      .map(({ path: _, ...checkpoint }) => ({ ...checkpoint, model: fineTunedName(job.name, checkpoint.step) })),
     serving_verified: progress.verified?.ok ?? null,
     warnings: [...plan.dataset.warnings, ...progress.warnings],
     created_at: job.createdAt,
@@ -63,7 +63,7 @@ export function statusOf(job: Job, queuePosition: number | null): StatusResponse
 }
 
 /** A job as one entry of GET /train. */
-export function summaryOf(job: Job): JobSummary {
+export function summaryOf(job: Job, place: Place | undefined): JobSummary {
   return {
     experiment_name: job.name,
     status: job.state,
@@ -74,8 +74,15 @@ export function summaryOf(job: Job): JobSummary {
     job_id: job.id,
     percentage: percentageOf(job),
     loss: job.progress.loss,
+    ...placeOf(job, place),
   }
 }
+
+const placeOf = ({ priority }: Job, place: Place | undefined) => ({
+  priority,
+  queue_position: place?.position ?? null,
+  estimated_start: place?.start ?? null,
+})
 
 const stepOf = ({ progress }: Job) => progress.step?.step ?? progress.prepared?.resumed_from_step ?? 0
 

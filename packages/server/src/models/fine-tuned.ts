@@ -49,16 +49,20 @@ export async function fineTunedFolder(job: Job, step: number | null): Promise<st
 }
 
 async function newest(job: Job): Promise<string | null> {
-  const ended = job.state === 'completed' || job.state === 'stopped'
+  // Stopped before its first step, it has put there the model as it began: no more than the base.
+  const ended = job.state === 'completed' || (job.state === 'stopped' && job.progress.checkpoints.some(isTrained))
   if (ended && (await holdsModel(job, job.plan.outputDir))) return job.plan.outputDir
   return (await checkpoints(job)).at(-1)?.path ?? null
 }
 
 /** Those still on disk, by step: the engine keeps only some. */
 async function checkpoints(job: Job): Promise<Saved[]> {
-  const here = await Promise.all(job.progress.checkpoints.map(({ path }) => holdsModel(job, path)))
-  return job.progress.checkpoints.filter((_, i) => here[i]).sort((a, b) => a.step - b.step)
+  const saved = job.progress.checkpoints.filter(isTrained)
+  const here = await Promise.all(saved.map(({ path }) => holdsModel(job, path)))
+  return saved.filter((_, i) => here[i]).sort((a, b) => a.step - b.step)
 }
+
+const isTrained = ({ step }: Saved) => step > 0
 
 /** An adapter (mlx-lm's adapters.safetensors and adapter_config.json), or a whole model after full fine-tuning. */
 async function holdsModel(job: Job, folder: string): Promise<boolean> {

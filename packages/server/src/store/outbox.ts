@@ -2,8 +2,7 @@
 import type { Kysely, Transaction } from 'kysely'
 import type { NewDelivery, Outbox } from './port.ts'
 import type { Tables } from './schema.ts'
-
-type Transact = <T>(work: (trx: Transaction<Tables>) => Promise<T>) => Promise<T>
+import type { Transact } from './transact.ts'
 
 export function createOutbox(db: Kysely<Tables>, transact: Transact): Outbox {
   return {

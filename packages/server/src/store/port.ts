@@ -53,11 +53,32 @@ export interface StoreOptions {
   onQuery?: (operation: string, seconds: number) => void
 }
 
+/** What a request was answered, for the same request again: `principal` sent it with that Idempotency-Key. */
+export interface KeptAnswer {
+  principal: string
+  key: string
+  /** Of the request. */
+  fingerprint: string
+  answer: object
+}
+
+/** An experiment that is gone and whose files are still to be removed. */
+export interface Removal {
+  jobId: string
+  name: string
+  outputDir: string
+}
+
 /** The store's port. One conformance suite (test/store/conformance.ts) runs on every driver. */
 export interface Store {
-  /** Inserts a queued job with its first event; `replace` removes that ended job and its events in the same transaction.
+  /** Inserts a queued job with its first event, in one transaction with the rest: `replace` removes that ended job as
+   *  removeJob does, and what `keep` makes of the new one and of how many come before it is kept as an answer.
    *  ServiceError('conflict') when the name exists. */
-  insertJob(job: NewJob, events: NewEvent[], replace?: string): Promise<Job>
+  insertJob(
+    job: NewJob,
+    events: NewEvent[],
+    options?: { replace?: string; keep?: (job: Job, ahead: number) => KeptAnswer | null },
+  ): Promise<Job>
   job(name: string): Promise<Job | null>
   jobById(id: string): Promise<Job | null>
   /** Newest first. */
@@ -68,12 +89,23 @@ export interface Store {
   /** Takes the first queued job (priority, then age) but those `except`, and writes what `decide` says of it: one
    *  transaction. null: none is queued. */
   claim(decide: (job: Job) => JobUpdate, except?: readonly string[]): Promise<Job | null>
+  /** Removes a job that `check` does not throw at, and its events; from then on its files are told by `removals`.
+   *  null: there is none of that name. */
+  removeJob(name: string, check: (job: Job) => void): Promise<Job | null>
+  /** Whose files are still to be removed, the oldest first. */
+  removals(): Promise<Removal[]>
+  /** Its files are gone. */
+  removed(jobId: string): Promise<void>
+  /** Kept within the last 24 h. */
+  answer(principal: string, key: string): Promise<Pick<KeptAnswer, 'fingerprint' | 'answer'> | null>
   eventsAfter(jobId: string, after: number, limit: number): Promise<JobEvent[]>
   key(id: string): Promise<ApiKey | null>
   keys(): Promise<ApiKey[]>
   putKey(key: ApiKey): Promise<void>
   /** How many jobs are in each state that occurs. */
   countStates(): Promise<Partial<Record<JobState, number>>>
+  /** When the oldest of the queued jobs was accepted. */
+  oldestQueued(): Promise<string | null>
   readonly outbox: Outbox
   /** Throws when the database can't be read. */
   check(): Promise<void>

@@ -40,6 +40,19 @@ export interface Tables {
     attempts: number
     due_at: string
   }
+  idempotency_keys: {
+    principal: string
+    key: string
+    fingerprint: string
+    answer: string
+    created_at: string
+  }
+  removals: {
+    job_id: string
+    name: string
+    output_dir: string
+    removed_at: string
+  }
   api_keys: {
     id: string
     name: string

@@ -25,15 +25,20 @@ async function expectError(
 describe('routes', () => {
   test('an unknown one names the nearest', async () => {
     await expectError(['GET', '/helth'], [404, 'NotFoundError', 'did you mean GET /health'])
-    await expectError(['POST', '/train/strat', {}], [404, 'NotFoundError', 'did you mean POST /train/start'])
+    await expectError(['POST', '/trian/start', {}], [404, 'NotFoundError', 'did you mean POST /train/start'])
     await expectError(['GET', '/train/mine/statsu'], [404, 'NotFoundError', 'did you mean GET /train/mine/status'])
     await expectError(['GET', '/train/'], [404, 'NotFoundError', 'did you mean GET /train'])
     await expectError(['GET', '/somewhere/else'], [404, 'NotFoundError', 'GET /openapi.json lists'])
   })
 
   test('a wrong method names the right ones, in Allow too', async () => {
-    const start = await expectError(['GET', '/train/start'], [405, 'MethodNotAllowedError', 'answers POST, not GET'])
-    expect(start.headers.allow).toBe('POST')
+    const start = await expectError(
+      ['GET', '/train/start'],
+      [405, 'MethodNotAllowedError', 'answers POST, DELETE, not GET$'],
+    )
+    expect(start.headers.allow).toBe('POST, DELETE')
+    const slip = [405, 'MethodNotAllowedError', 'answers DELETE, not POST; did you mean POST /train/start\\?'] as const
+    await expectError(['POST', '/train/strat', {}], [...slip])
     const list = await expectError(['DELETE', '/train'], [405, 'MethodNotAllowedError', 'GET, HEAD'])
     expect(list.headers.allow).toBe('GET, HEAD')
     await expectError(['POST', '/docs', {}], [405, 'MethodNotAllowedError', 'GET'])

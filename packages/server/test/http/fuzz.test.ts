@@ -12,6 +12,8 @@ beforeAll(async () => {
   await service.engine.ready()
   await putModel(join(service.folder, 'tiny'))
   await writeFile(join(service.folder, 'data.json'), JSON.stringify(alpacaRows(3)))
+  const start = { experiment_name: 'queued', ...RIGHT.trainStart, output_dir: 'queued' }
+  expect((await service.call('POST', '/train/start', start)).status).toBe(200)
 })
 afterAll(() => service.close())
 
@@ -81,16 +83,20 @@ const RIGHT: { [N in RouteName]?: object } = {
     dataset: { dataset_path: 'data.json' },
     output_dir: 'out',
   },
+  trainPriority: { priority: 3 },
+  trainClone: { changes: { epochs: 2, lora: { lora_r: 4 } }, output_dir: 'cloned' },
   datasetsValidate: { file_path: 'data.json' },
   generate: { prompt: 'Hi', model: './tiny', system: 'Brief' },
 }
+/** Fields that are objects, whose inside is replaced as well. */
+const INSIDE: { [N in RouteName]?: string } = { trainStart: 'dataset', trainEstimate: 'dataset', trainClone: 'changes' }
 let count = 0
 
 function nearlyRight(name: RouteName): fc.Arbitrary<object> {
   const right = RIGHT[name] ?? {}
   const replaced = fc.constantFrom(...Object.keys(right)).chain((key) => strange.map((value) => ({ [key]: value })))
-  const inner = strange.map((dataset_path) => (name.startsWith('train') ? { dataset: { dataset_path } } : {}))
-  const own = () => (name === 'trainStart' ? { experiment_name: `e${++count}` } : {})
+  const inner = strange.map((dataset_path) => (name in INSIDE ? { [INSIDE[name] ?? '']: { dataset_path } } : {}))
+  const own = () => (name === 'trainStart' || name === 'trainClone' ? { experiment_name: `e${++count}` } : {})
   return fc.oneof(replaced, inner, fc.constant({})).map((change) => ({ ...own(), ...right, ...change }))
 }
 
@@ -113,7 +119,7 @@ test.each(bodies)(
     const seen: Record<number, number> = {}
     await fc.assert(
       fc.asyncProperty(fc.oneof(near('body' in route ? route.body : {}), nearlyRight(name), anything), async (body) => {
-        const answer = await service.call('POST', route.path, JSON.stringify(body))
+        const answer = await service.call('POST', route.path.replace(':name', 'queued'), JSON.stringify(body))
         seen[answer.status] = (seen[answer.status] ?? 0) + 1
         if (answer.status === 200) return
         isError(answer)

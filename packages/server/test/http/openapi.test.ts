@@ -72,6 +72,7 @@ describe.each(names)('%s', (name) => {
       ...('params' in route ? Object.keys(route.params.properties) : []),
       ...('querystring' in route ? Object.keys(route.querystring.properties) : []),
       ...('stream' in route ? ['Last-Event-ID'] : []),
+      ...('idempotent' in route ? ['Idempotency-Key'] : []),
     ]
     expect((operation.parameters ?? []).map((parameter) => parameter.name).sort()).toEqual(parameters.sort())
     expect(operation.security.some((one) => Object.keys(one).length === 0)).toBe(route.auth === 'optional')

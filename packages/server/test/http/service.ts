@@ -19,6 +19,8 @@ import { createNotifier, type Notifier } from '../../src/events/notifier.ts'
 import { createClientPaths } from '../../src/files/client-paths.ts'
 import type { JobService } from '../../src/jobs/port.ts'
 import { createJobService } from '../../src/jobs/service.ts'
+import { createSweeper } from '../../src/jobs/sweeper.ts'
+import { createMetrics } from '../../src/metrics/metrics.ts'
 import { createModels } from '../../src/models/index.ts'
 import { createProviders } from '../../src/providers/index.ts'
 import type { Store } from '../../src/store/port.ts'
@@ -80,8 +82,11 @@ export async function createService({ env, engine: kind = 'none', sseTimes }: Se
   const logged: string[] = []
   const log = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) })
   const store = await openSqliteStore(join(config.home, 'training.db'))
+  const metrics = createMetrics()
+  metrics.watch(store)
   const notifier = createNotifier()
-  const jobs = createJobService(store, notifier)
+  const sweeper = createSweeper({ store, home: config.home, log })
+  const jobs = createJobService({ store, notifier, sweeper, maxConcurrentJobs: config.maxConcurrentJobs })
   const engine = createEngine(config, log)
   const paths = createClientPaths(folder)
   const models = createModels({ config, paths, engine })
@@ -91,12 +96,14 @@ export async function createService({ env, engine: kind = 'none', sseTimes }: Se
     log,
     store,
     jobs,
+    sweeper,
     events: createEventLog(store, notifier),
     engine,
     datasets: createDatasets({ paths, roots: config.roots.datasets, home: config.home }),
     models,
     paths,
     providers: createProviders({ config, engine, models, jobs }),
+    metrics,
     sseTimes,
   })
   return {

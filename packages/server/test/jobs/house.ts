@@ -13,6 +13,7 @@ import { createClientPaths } from '../../src/files/client-paths.ts'
 import type { Job, JobService, ModelRef } from '../../src/jobs/port.ts'
 import { createRunner, type Runner, type RunnerDependencies } from '../../src/jobs/runner.ts'
 import { createJobService } from '../../src/jobs/service.ts'
+import { createSweeper } from '../../src/jobs/sweeper.ts'
 import { createModels } from '../../src/models/index.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
 import type { Store } from '../../src/store/port.ts'
@@ -54,7 +55,9 @@ export async function openHouse(
   const config = { ...loadConfig({}, fake.folder), ...fake.config }
   const engine = createEngine(config, log)
   const models = createModels({ config, engine, paths: createClientPaths(fake.folder) })
-  const jobs = createJobService(store, notifier)
+  const sweeper = createSweeper({ store, home: fake.folder, log })
+  const { maxConcurrentJobs = 1 } = options
+  const jobs = createJobService({ store, notifier, sweeper, maxConcurrentJobs })
   const events = createEventLog(store, notifier)
   const pids: number[] = []
   const watched: Engine = {
@@ -73,7 +76,8 @@ export async function openHouse(
     notifier,
     log,
     tokenCache,
-    maxConcurrentJobs: 1,
+    sweeper,
+    maxConcurrentJobs,
     ...options,
   })
   const folder = tinyFolder(join(fake.folder, 'tiny'))

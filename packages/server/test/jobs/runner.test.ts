@@ -270,8 +270,9 @@ finished()`
     for (const name of ['a', 'b', 'c', 'd']) await house.submit(name)
     await Promise.all([house.reaches('a', 'running'), house.reaches('b', 'running')])
     expect(await house.jobs.counts()).toEqual({ active: 2, queued: 2 })
-    expect(await house.jobs.queuePosition((await house.jobs.get('d')) as Job)).toBe(1)
-    expect(await house.jobs.queuePosition((await house.jobs.get('a')) as Job)).toBeNull()
+    const { id } = (await house.jobs.get('d')) as Job
+    expect((await house.jobs.places()).get(id)).toEqual({ position: 1, start: null })
+    expect((await house.jobs.places()).size).toBe(2)
     await house.jobs.pause('c')
     writeFileSync(join(house.fake.config.engineSource, 'go'), '')
     await house.reaches('d', 'completed')

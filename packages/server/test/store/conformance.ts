@@ -74,7 +74,7 @@ export function storeConformance(driver: string, open: (options?: StoreOptions) 
     it('refuses a name that is taken, and says what may be done', async () => {
       const { id } = await store.insertJob(newJob('a'), [])
       expect(await conflict(store.insertJob(newJob('a', '/elsewhere'), []))).toContain('"a" is queued: stop it first')
-      expect(await conflict(store.insertJob(newJob('a', '/elsewhere'), [], 'a'))).toContain('is queued')
+      expect(await conflict(store.insertJob(newJob('a', '/elsewhere'), [], { replace: 'a' }))).toContain('is queued')
       await end(id)
       expect(await conflict(store.insertJob(newJob('a'), []))).toContain('"overwrite": true')
       expect(await store.jobs()).toHaveLength(1)
@@ -83,12 +83,106 @@ export function storeConformance(driver: string, open: (options?: StoreOptions) 
     it('replaces an ended job and its events', async () => {
       const first = await store.insertJob(newJob('a'), [queued])
       await end(first.id)
-      const second = await store.insertJob(newJob('a'), [queued], 'a')
+      const second = await store.insertJob(newJob('a'), [queued], { replace: 'a' })
       expect(second.id).not.toBe(first.id)
       expect(await store.jobById(first.id)).toBeNull()
       expect(await store.eventsAfter(first.id, 0, 10)).toEqual([])
       expect(await store.eventsAfter(second.id, 0, 10)).toHaveLength(1)
-      await store.insertJob(newJob('b'), [], 'b')
+      await store.insertJob(newJob('b'), [], { replace: 'b' })
+    })
+
+    it('removes a job and its events, and says whose files are left until they are gone', async () => {
+      const a = await store.insertJob(newJob('a'), [queued])
+      const refusal = store.removeJob('a', ({ state }) => {
+        throw new ServiceError('conflict', state)
+      })
+      expect(await conflict(refusal)).toBe('queued')
+      expect(await store.jobById(a.id)).toEqual(a)
+      expect(await store.removals()).toEqual([])
+
+      expect(await store.removeJob('a', () => {})).toEqual(a)
+      expect(await store.removeJob('a', () => {})).toBeNull()
+      expect(await store.jobById(a.id)).toBeNull()
+      expect(await store.eventsAfter(a.id, 0, 10)).toEqual([])
+      const left = { jobId: a.id, name: 'a', outputDir: '/outputs/a' }
+      expect(await store.removals()).toEqual([left])
+
+      const again = await store.insertJob(newJob('a'), [])
+      await end(again.id)
+      await store.insertJob(newJob('a', '/elsewhere'), [], { replace: 'a' })
+      expect(await store.removals()).toEqual([left, { ...left, jobId: again.id }])
+      await store.removed(a.id)
+      expect(await store.removals()).toEqual([{ ...left, jobId: again.id }])
+    })
+
+    describe('answers for the same request again', () => {
+      const once = { principal: 'p', key: 'k', fingerprint: 'f' }
+      const kept = (name: string, change = {}) =>
+        store.insertJob(newJob(name), [queued], {
+          keep: (job, ahead) => ({ ...once, ...change, answer: { id: job.id, ahead } }),
+        })
+
+      it('are kept with the job, by who asked and by key', async () => {
+        expect(await store.answer('p', 'k')).toBeNull()
+        await store.insertJob(newJob('before'), [])
+        const { id } = await kept('a')
+        expect(await store.answer('p', 'k')).toEqual({ fingerprint: 'f', answer: { id, ahead: 1 } })
+        expect(await store.answer('q', 'k')).toBeNull()
+        expect(await store.answer('p', 'l')).toBeNull()
+        await kept('b', { principal: 'q' })
+        expect(await store.answer('p', 'k')).toEqual({ fingerprint: 'f', answer: { id, ahead: 1 } })
+      })
+
+      it('and the job come together or not at all', async () => {
+        await kept('a')
+        expect(await conflict(kept('b'))).toContain('Idempotency-Key')
+        expect(await store.job('b')).toBeNull()
+        expect(await conflict(kept('a', { key: 'other' }))).toContain('"a"')
+        expect(await store.answer('p', 'other')).toBeNull()
+        const broken = store.insertJob(newJob('c'), [], {
+          keep: () => {
+            throw new Error('no answer')
+          },
+        })
+        await expect(broken).rejects.toThrow('no answer')
+        expect(await store.job('c')).toBeNull()
+      })
+
+      it('outlive their job, and not a day', async () => {
+        const realNow = Date.now
+        const { id } = await kept('a')
+        await store.removeJob('a', () => {})
+        expect(await store.answer('p', 'k')).toMatchObject({ answer: { id } })
+        try {
+          Date.now = () => realNow() + 24 * 3600_000 + 1
+          expect(await store.answer('p', 'k')).toBeNull()
+          await kept('a')
+        } finally {
+          Date.now = realNow
+        }
+      })
+    })
+
+    it('tells a new job how many come before it, by priority and then by age', async () => {
+      const ahead = async (name: string, priority: number) => {
+        const job = newJob(name)
+        let told = -1
+        const inserted = await store.insertJob({ ...job, request: { ...job.request, priority } }, [], {
+          keep: (_, before) => {
+            told = before
+            return null
+          },
+        })
+        expect(inserted.priority).toBe(priority)
+        return told
+      }
+      expect(await ahead('a', 0)).toBe(0)
+      expect(await ahead('b', 0)).toBe(1)
+      expect(await ahead('c', 5)).toBe(0)
+      expect(await ahead('d', 1)).toBe(1)
+      expect(await ahead('e', -3)).toBe(4)
+      expect((await take())?.name).toBe('c')
+      expect(await ahead('f', 1)).toBe(1)
     })
 
     it('lets only one unended job write to a folder', async () => {

@@ -1,12 +1,14 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Kysely } from 'kysely'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ConfigError } from '../../src/config.ts'
 import { openDatabase } from '../../src/store/database.ts'
 import { lockHome } from '../../src/store/lock.ts'
+import { MIGRATIONS, migrate } from '../../src/store/migrations/index.ts'
 import { createStore } from '../../src/store/queries.ts'
 import { openSqliteStore, sqliteDriver } from '../../src/store/sqlite.ts'
 import { newJob } from '../jobs/jobs.ts'
@@ -50,6 +52,18 @@ describe('the sqlite driver', () => {
     expect(await second.job('a')).toEqual(job)
     expect(await second.eventsAfter(job.id, 0, 9)).toHaveLength(1)
     await second.close()
+  })
+
+  it('makes up for migrations that another branch of this program has not had', async () => {
+    const missing = MIGRATIONS.filter(({ name }) => !name.startsWith('0002'))
+    mkdirSync(join(home, 'deep'))
+    const older = openDatabase(path())
+    await migrate(sqliteDriver(older).db as Kysely<unknown>, missing)
+    older.close()
+    const store = await openSqliteStore(path())
+    expect(await store.removals()).toEqual([])
+    await store.close()
+    await (await openSqliteStore(path())).close()
   })
 
   it('says in one line why a file is not taken', async () => {

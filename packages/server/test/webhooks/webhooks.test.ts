@@ -166,7 +166,7 @@ describe('webhooks', () => {
     const [first] = receiver.received
     const back = await receive(port)
     await begin([back.url])
-    await store.insertJob(newJob('a'), [], 'a')
+    await store.insertJob(newJob('a'), [], { replace: 'a' })
     expect(await store.jobById(job.id)).toBeNull()
     await until(async () => (await store.outbox.size()) === 0)
     expect(back.received).toMatchObject([{ id: first?.id, payload: first?.payload }])

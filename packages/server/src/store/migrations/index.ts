@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely'
 import * as initial from './0001_initial.ts'
+import * as queue from './0002_queue.ts'
 import * as webhooks from './0003_webhooks.ts'
 
 export interface Migration {
@@ -7,9 +8,10 @@ export interface Migration {
   up(db: Kysely<unknown>): Promise<void>
 }
 
-/** In order, never changed once released; a database records how many it has had. */
+/** In order, never changed once released; a database records which it has had. */
 export const MIGRATIONS: readonly Migration[] = [
   { name: '0001_initial', up: initial.up },
+  { name: '0002_queue', up: queue.up },
   { name: '0003_webhooks', up: webhooks.up },
 ]
 
@@ -18,7 +20,7 @@ export class NewerSchemaError extends Error {}
 
 /**
  * Brings the schema up to date in one transaction, so that a kill in between leaves the old one. Kysely's own Migrator
- * runs without a transaction on SQLite. Throws NewerSchemaError when more migrations were applied than are known.
+ * runs without a transaction on SQLite. Throws NewerSchemaError when one was applied that is not known.
  */
 export async function migrate(db: Kysely<unknown>, migrations = MIGRATIONS): Promise<void> {
   await db.transaction().execute(async (trx) => {
@@ -32,19 +34,16 @@ export async function migrate(db: Kysely<unknown>, migrations = MIGRATIONS): Pro
     const history = trx.withTables<{
       schema_migrations: { number: number; name: string; applied_at: string }
     }>()
-    const applied = await history.selectFrom('schema_migrations').select('name').orderBy('number').execute()
-    if (applied.length > migrations.length)
-      throw new NewerSchemaError(`migration ${applied.at(-1)?.name} is not known here`)
-    for (const [index, { name, up }] of migrations.entries()) {
-      if (index < applied.length) continue
+    const applied = await history.selectFrom('schema_migrations').select(['number', 'name']).orderBy('number').execute()
+    const strange = applied.find(({ name }) => migrations.every((known) => known.name !== name))
+    if (strange) throw new NewerSchemaError(`migration ${strange.name} is not known here`)
+    let number = applied.at(-1)?.number ?? 0
+    for (const { name, up } of migrations) {
+      if (applied.some((one) => one.name === name)) continue
       await up(trx)
       await history
         .insertInto('schema_migrations')
-        .values({
-          number: index + 1,
-          name,
-          applied_at: new Date().toISOString(),
-        })
+        .values({ number: ++number, name, applied_at: new Date().toISOString() })
         .execute()
     }
   })

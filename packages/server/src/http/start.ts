@@ -1,0 +1,34 @@
+import { ROUTES, ServiceError, type StartRequest } from '@mlx-training/contract'
+import { clonedRequest, dataOf } from '../jobs/clone.ts'
+import type { Job } from '../jobs/port.ts'
+import { type StartDeps, startTraining } from '../jobs/start.ts'
+import type { Store } from '../store/port.ts'
+import { createIdempotency } from './idempotency.ts'
+import type { Handlers } from './routes.ts'
+import { schemaCompiler, validationError } from './validation.ts'
+
+/** Jobs from a request, and from an earlier job's. `find` throws for an experiment that is not there. */
+export function start(
+  deps: StartDeps & { store: Pick<Store, 'answer'> },
+  find: (name: string) => Promise<Job>,
+): Pick<Handlers, 'trainStart' | 'trainClone'> {
+  const idempotent = createIdempotency(deps.store)
+  const { method, path: url, body: schema } = ROUTES.trainStart
+  const validate = schemaCompiler()({ schema, method, url, httpPart: 'body' })
+  const asStart = (request: unknown): StartRequest => {
+    if (validate(request)) return request as StartRequest
+    const { message, errors } = validationError(validate.errors ?? [], 'changed request')
+    throw new ServiceError('unprocessable', `With the changes, ${message}`, {
+      ...(errors && { errors: errors.map((error) => ({ ...error, field: `changes.${error.field}` })) }),
+    })
+  }
+  return {
+    trainStart: ({ body, request, reply }) => idempotent(request, reply, (once) => startTraining(body, deps, once)),
+    trainClone: ({ params, body, request, reply }) =>
+      idempotent(request, reply, async (once) => {
+        const source = await find(params.name)
+        const cloned = asStart(clonedRequest(source, body))
+        return await startTraining(cloned, { ...deps, datasets: dataOf(source, deps.datasets) }, once)
+      }),
+  }
+}
