@@ -33,7 +33,7 @@ export class Resolver {
     if (parseFineTuned(name))
       throw new ServiceError(
         'invalid_parameters',
-        `${show(name)} is a fine-tuned model: training starts from a base model`,
+        `${show(name)} is a fine-tuned model: training starts from a base model, and with resume_from from this one's weights`,
       )
     if (isGguf(name)) return await this.#gguf(name)
     if (isPath(name)) return await this.#folder(name)
@@ -84,6 +84,8 @@ export class Resolver {
     const path = await this.#paths.existingFolder(name, this.#config.roots.models)
     // A folder of that name that holds something else doesn't hide the hub's repository.
     if (path && (await isFile(join(path, 'config.json')))) return await folderRef(name, path)
+    if (path) await refuseAdapter(name, path)
+    else await this.#refuseFile(name)
     tried.push(`a model folder ${show(name)} under MLX_TRAINING_MODEL_ROOTS`)
     return null
   }
@@ -127,8 +129,23 @@ export class Resolver {
 
   async #folder(name: string): Promise<ModelRef> {
     const path = await this.#paths.existingFolder(name, this.#config.roots.models)
-    if (!path) throw new ServiceError('not_found', `There is no folder at ${show(name)}`)
+    if (!path) {
+      await this.#refuseFile(name)
+      throw new ServiceError('not_found', `There is no folder at ${show(name)}`)
+    }
+    await refuseAdapter(name, path)
     return await folderRef(name, path)
+  }
+
+  /** What is outside the roots is not looked at, and so is as if it were not there. */
+  async #refuseFile(name: string): Promise<void> {
+    const file = await this.#paths.openFile(name, this.#config.roots.models).catch(() => null)
+    if (!file) return
+    await file.handle.close()
+    throw new ServiceError(
+      'invalid_parameters',
+      `${show(name)} is a file, not a model: name a folder with config.json and *.safetensors, or a .gguf file`,
+    )
   }
 
   async #gguf(name: string): Promise<ModelRef> {
@@ -143,6 +160,15 @@ export class Resolver {
     }
     return { kind: 'gguf', name, path: realPath }
   }
+}
+
+async function refuseAdapter(name: string, path: string): Promise<void> {
+  if (!(await isFile(join(path, 'adapter_config.json'))) || (await isFile(join(path, 'config.json')))) return
+  throw new ServiceError(
+    'invalid_parameters',
+    `${show(name)} is the folder of an adapter, not of a model: generation takes it as fine-tuned/EXPERIMENT, a training ` +
+      'as resume_from, beside the model_name of its base',
+  )
 }
 
 async function folderRef(name: string, path: string): Promise<ModelRef> {

@@ -164,6 +164,23 @@ describe('resolve', () => {
     })
   })
 
+  it('says what a path is that is no model, instead of asking the hub', async () => {
+    const world = await createWorld()
+    await world.put('shelf/org', { 'data.json': '[]', 'adapter/adapter_config.json': '{}' })
+    for (const [name, code, what] of [
+      ['shelf/org/data.json', 'invalid_parameters', 'is a file, not a model'],
+      ['./shelf/org/data.json', 'invalid_parameters', 'is a file, not a model'],
+      ['shelf/org/adapter', 'invalid_parameters', 'adapter.*fine-tuned/EXPERIMENT.*resume_from'],
+      ['./shelf/org/adapter', 'invalid_parameters', 'is the folder of an adapter'],
+      ['./shelf/none', 'not_found', 'There is no folder'],
+      ['/etc/passwd', 'forbidden', 'MLX_TRAINING_MODEL_ROOTS'],
+    ] as const)
+      await expect(world.models.resolve(name), name).rejects.toMatchObject({
+        code,
+        message: expect.stringMatching(what),
+      })
+  })
+
   it('refuses fine-tuned models as a base', async () => {
     const { models } = await createWorld()
     await expect(models.resolve('fine-tuned/x')).rejects.toMatchObject({ code: 'invalid_parameters' })
