@@ -27,6 +27,8 @@ export interface Config {
     readonly models: readonly string[]
   }
   readonly maxConcurrentJobs: number
+  /** An engine process that gives no sign of life for so long has lost its job; it gives one every 2 s. */
+  readonly leaseSeconds: number
   /** Of the generation process; null: what fits the machine, see docs/generation.md. */
   readonly generation: {
     readonly maxBatch: number
@@ -164,6 +166,7 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       models: roots('MLX_TRAINING_MODEL_ROOTS'),
     },
     maxConcurrentJobs: integer('MLX_TRAINING_MAX_CONCURRENT_JOBS', 1, 1, 64),
+    leaseSeconds: integer('MLX_TRAINING_LEASE_SECONDS', 60, 4, 3600),
     generation: {
       maxBatch: integer('MLX_TRAINING_GENERATION_MAX_BATCH', 16, 1, 256),
       queue: integer('MLX_TRAINING_GENERATION_QUEUE', 64, 1, 10_000),

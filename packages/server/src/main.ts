@@ -8,6 +8,7 @@ import { type AdminKey, adminKey } from './auth/admin.ts'
 import { type Config, ConfigError, loadConfig, redacted } from './config.ts'
 import { createDatasets } from './datasets/datasets.ts'
 import { createEngine } from './engine/index.ts'
+import { endOrphans } from './engine/orphans.ts'
 import { createEventLog } from './events/log.ts'
 import { createNotifier } from './events/notifier.ts'
 import { createClientPaths } from './files/client-paths.ts'
@@ -16,6 +17,7 @@ import { VERSION } from './http/version.ts'
 import { tokenCache } from './jobs/command.ts'
 import { createRunner } from './jobs/runner.ts'
 import { createJobService } from './jobs/service.ts'
+import { hasSpace } from './jobs/space.ts'
 import { createSweeper } from './jobs/sweeper.ts'
 import { measuredEngine, measuredStore } from './metrics/measured.ts'
 import { createMetrics } from './metrics/metrics.ts'
@@ -43,6 +45,9 @@ export interface ServerOptions {
   /** JSON lines on stderr at config.logLevel when left out. */
   log?: Logger
 }
+
+/** In the time of a lease. */
+const LOOKS_FOR_ROOM = 6
 
 /** From the first signal to the exit, whatever hangs: what supervisors wait before they kill. */
 const SHUTDOWN_MS = 25_000
@@ -74,6 +79,7 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
   try {
     const lock = lockHome(config.home)
     opened.push(() => lock.release())
+    await endOrphans(config.home, log)
     const admin = await adminKey(config)
     const notifier = createNotifier()
     const hooks = await webhookSecret(config)
@@ -93,7 +99,10 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
     const store = measuredStore(database, metrics)
     metrics.watch(store)
     const events = createEventLog(store, notifier)
-    const engine = measuredEngine(createEngine(config, log), metrics)
+    const engine = measuredEngine(
+      createEngine(config, log, { deadlines: { silence: 1000 * config.leaseSeconds } }),
+      metrics,
+    )
     opened.push(() => engine.close())
     const paths = createClientPaths(config.cwd)
     const datasets = createDatasets({ paths, roots: config.roots.datasets, home: config.home })
@@ -111,6 +120,8 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
       log,
       tokenCache: tokenCache(config.home),
       maxConcurrentJobs: config.maxConcurrentJobs,
+      hasRoom: (job) => hasSpace(job.request, job.plan, config.home),
+      roomPoll: (1000 * config.leaseSeconds) / LOOKS_FOR_ROOM,
     })
     const deps = {
       config,

@@ -1,4 +1,5 @@
 import type { Config } from '../config.ts'
+import { FAILPOINTS } from '../files/failpoints.ts'
 
 const PASSED_ON =
   /^(PATH|HOME|LANG|LC_[A-Z]+|TMPDIR|TZ|LD_LIBRARY_PATH|MLX_(?!TRAINING_)\w+|OMP_\w+|MKL_\w+|KMP_\w+|CUDA_\w+)$/
@@ -13,7 +14,7 @@ export function engineEnvironment(
 ): Record<string, string> {
   const passed = Object.entries(environment).filter((entry): entry is [string, string] => {
     const [name, value] = entry
-    return value !== undefined && PASSED_ON.test(name)
+    return value !== undefined && (name === FAILPOINTS || PASSED_ON.test(name))
   })
   return {
     ...Object.fromEntries(passed),

@@ -9,6 +9,7 @@ import type { ProcessEnd } from './exit.ts'
 import { lines, ProtocolError, parseFrame } from './frames.ts'
 import { memoryShare, oomKills } from './memory.ts'
 import { Output } from './output.ts'
+import { ownerArgument } from './owner.ts'
 
 export interface Deadlines {
   /** From spawn to the first frame. */
@@ -50,10 +51,10 @@ export class EngineProcess {
   readonly #oomKills = oomKills()
 
   /** ServiceError('unavailable') when Python can't be started. */
-  constructor(config: Pick<Config, 'python' | 'engineSource'>, options: EngineProcessOptions) {
+  constructor(config: Pick<Config, 'python' | 'engineSource' | 'home'>, options: EngineProcessOptions) {
     this.#deadlines = { ...DEADLINES, ...options.deadlines }
     this.#output = new Output(options.logFile)
-    this.#child = spawn(config.python, ['-m', `mlx_engine.${options.module}`], {
+    this.#child = spawn(config.python, ['-m', `mlx_engine.${options.module}`, ownerArgument(config.home)], {
       // Its own process group: signals go to it and to all that it started, and Ctrl-C in a terminal does not.
       detached: true,
       stdio: ['pipe', 'pipe', 'pipe', 'pipe'],

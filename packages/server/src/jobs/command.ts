@@ -10,8 +10,14 @@ type Commanded = Pick<Job, 'id' | 'attempt' | 'name' | 'request' | 'plan'> & {
 /** For tokenised data sets. */
 export const tokenCache = (home: string): string => join(home, 'cache', 'tokens')
 
-/** What the engine is told; everything is resolved and nothing of the user's own files is named. `cachePath`: for tokenised data sets. */
-export function trainCommand(job: Commanded, modelPath: string, cachePath: string): TrainCommand {
+/** What the engine is told; everything is resolved and nothing of the user's own files is named. `cachePath`: for
+ *  tokenised data sets; `lease`: see lease.ts. */
+export function trainCommand(
+  job: Commanded,
+  modelPath: string,
+  cachePath: string,
+  lease: string | null = null,
+): TrainCommand {
   const { plan } = job
   // A job that an older version queued lacks what has been added since.
   const request = Value.Default(StartRequest, structuredClone(job.request)) as StartRequest
@@ -61,6 +67,7 @@ export function trainCommand(job: Commanded, modelPath: string, cachePath: strin
     ranks: request.ranks,
     memory_level: job.progress.memoryLevel,
     output_dir: plan.outputDir,
+    lease,
     // Not by `attempt`: one that ended before the engine took over the folder has left an older experiment's
     // checkpoints there (overwrite), which are not to be gone on from.
     resume: job.progress.prepared !== null,

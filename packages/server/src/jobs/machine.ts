@@ -26,8 +26,10 @@ export type Input =
   | { type: 'crashed'; reason: string; log?: string[]; outOfMemory?: boolean }
   /** Trying again is pointless. */
   | { type: 'refused'; reason: string; log?: string[] }
-  /** Somebody must do something first, e.g. free the disk; then resume. */
+  /** The disk is full. */
   | { type: 'blocked'; reason: string; log?: string[] }
+  /** It has room again. */
+  | { type: 'unblocked' }
 
 export type Transition = JobUpdate | { conflict: string }
 
@@ -45,8 +47,10 @@ export const MAX_FRUITLESS_OUT_OF_MEMORY = 8
 export function transition(job: Job, input: Input, at: string): Transition {
   const { state, intent } = job
   const working = state === 'preparing' || state === 'running'
+  const { waitsFor } = job.progress
+  const waiting = waitsFor ? { progress: { ...job.progress, waitsFor: null } } : {}
   const move = (to: JobState, reason: string | null, change: JobUpdate['change'] = {}, log: string[] = []) =>
-    moved(job, to, reason, { intent: 'run', ...change }, log, at)
+    moved(job, to, reason, { intent: 'run', ...waiting, ...change }, log, at)
 
   switch (input.type) {
     case 'stop':
@@ -55,7 +59,7 @@ export function transition(job: Job, input: Input, at: string): Transition {
       if (state === 'stopping') return UNCHANGED
       break
     case 'pause':
-      if (state === 'queued') return move('paused', 'Paused on request')
+      if (state === 'queued' || (state === 'paused' && waitsFor)) return move('paused', 'Paused on request')
       if (state === 'paused' || (working && intent === 'pause')) return UNCHANGED
       if (working) return move(state, 'Pausing on request', { intent: 'pause' })
       break
@@ -94,7 +98,20 @@ export function transition(job: Job, input: Input, at: string): Transition {
     case 'blocked':
       if (state === 'stopping')
         return move('stopped', `Stopped, but not as it should: ${input.reason}${kept(job)}`, {}, input.log)
-      if (working) return move(input.type === 'refused' ? 'failed' : 'paused', input.reason, {}, input.log)
+      if (working && input.type === 'refused') return move('failed', input.reason, {}, input.log)
+      if (working)
+        return move(
+          'paused',
+          input.reason,
+          {
+            fruitlessAttempts: Math.max(0, job.fruitlessAttempts - 1),
+            progress: { ...job.progress, waitsFor: intent === 'pause' ? null : 'room' },
+          },
+          input.log,
+        )
+      break
+    case 'unblocked':
+      if (state === 'paused' && waitsFor) return move('queued', 'There is room on the disk again')
   }
   return conflict(job)
 }
@@ -112,7 +129,12 @@ function crashed(job: Job, input: Input & { type: 'crashed' }, move: Move): JobU
   if (job.fruitlessAttempts >= (outOfMemory ? MAX_FRUITLESS_OUT_OF_MEMORY : MAX_FRUITLESS)) {
     const attempts = `${job.fruitlessAttempts} attempts without a new checkpoint`
     const advice = outOfMemory ? '. A smaller batch_size or max_seq_length, or QLoRA, takes less' : ''
-    return move('failed', `Given up after ${attempts}. The last one: ${reason}${advice}`, { progress }, log)
+    return move(
+      'failed',
+      `Given up after ${attempts}. The last one: ${reason}${advice}${lastOf(log)}`,
+      { progress },
+      log,
+    )
   }
   const next = outOfMemory
     ? `${reason}. Going on with less in memory at a time (level ${progress.memoryLevel})`
@@ -155,6 +177,13 @@ function moved(
   events.push({ type: 'state', data: { state: to, reason, attempt } })
   if (ended) events.push({ type: 'end', data: { state: to, reason } })
   return { change: { ...change, state: to, reason, completedAt: ended ? at : null }, events }
+}
+
+const LINES_IN_REASON = 3
+
+/** The end of the engine's log; all of what it kept is in the log event. */
+function lastOf(log: string[] = []): string {
+  return log.length === 0 ? '' : `. Its log ends: ${log.slice(-LINES_IN_REASON).join(' | ').slice(-1000)}`
 }
 
 /** What of its work is safe. */

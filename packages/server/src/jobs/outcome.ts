@@ -15,7 +15,7 @@ export function ofExit(
   if (kind !== 'error' || outOfMemory) return { type: 'crashed', reason, log, outOfMemory }
   switch (error?.kind) {
     case 'disk_full':
-      return { type: 'blocked', reason: `${reason}. Free some space, then resume`, log }
+      return { type: 'blocked', reason: `${reason}. ${GOES_ON}`, log }
     case 'internal':
       return { type: 'crashed', reason, log }
     default:
@@ -23,11 +23,13 @@ export function ofExit(
   }
 }
 
+const GOES_ON = 'It goes on by itself when there is room again'
+
 /** Of getting the model, or of starting the engine. */
 export function ofError(error: unknown): Input {
   if (!(error instanceof ServiceError))
     return { type: 'crashed', reason: error instanceof Error ? error.message : String(error) }
   return error.code === 'insufficient_storage'
-    ? { type: 'blocked', reason: `${error.message}. Free some space, then resume` }
+    ? { type: 'blocked', reason: `${error.message}. ${GOES_ON}` }
     : { type: 'refused', reason: error.message }
 }

@@ -27,7 +27,7 @@ const MANIFEST = 'state.json'
 const CHECKPOINTS = 'checkpoints'
 const CHECKPOINT = /^step-\d{8,}$/
 /** One whose write was interrupted. */
-const UNFINISHED = /^\.step-\d{8,}\.tmp$/
+const UNFINISHED = /^\.step-\d{8,}(\.\d+)?\.tmp$/
 const MOST_TOLD = 100
 
 /** Makes the folder if need be, and marks it as the job's. ServiceError('insufficient_storage') on a full disk. */
@@ -128,10 +128,18 @@ const isName = (text: string) => /^[^/\\\0]+$/.test(text) && text !== '.' && tex
 /** Regular files, with what a write that was interrupted left beside them. */
 async function removeFiles(folder: string, names: Iterable<string>): Promise<void> {
   if ((await kindOf(folder)) !== 'folder') return
-  for (const name of names)
-    for (const path of [join(folder, name), join(folder, `${name}.tmp`), join(folder, `.${name}.tmp`)])
-      if ((await kindOf(path)) === 'file') await unlink(path)
+  const wanted = [...names]
+  for (const entry of await readdir(folder)) {
+    const path = join(folder, entry)
+    if (wanted.some((name) => isOf(entry, name)) && (await kindOf(path)) === 'file') await unlink(path)
+  }
 }
+
+/** The engine writes `.NAME.PID.tmp`, the server `NAME.tmp`. */
+const isOf = (entry: string, name: string) =>
+  entry === name ||
+  entry === `${name}.tmp` ||
+  (entry.startsWith(`.${name}.`) && /^(\d+\.)?tmp$/.test(entry.slice(name.length + 2)))
 
 async function removeEmpty(folder: string): Promise<boolean> {
   try {

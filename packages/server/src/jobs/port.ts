@@ -44,6 +44,8 @@ export interface JobProgress {
   /** How often memory ran out: the next attempt computes in smaller pieces. */
   memoryLevel: number
   verified: Omit<FrameOf<'verified'>, 'type'> | null
+  /** Of a paused job that goes on by itself. Lacks in older jobs. */
+  waitsFor?: 'room' | null
   warnings: string[]
 }
 

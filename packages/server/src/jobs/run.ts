@@ -8,6 +8,7 @@ import type { Notifier } from '../events/notifier.ts'
 import type { Models } from '../models/port.ts'
 import type { JobUpdate, Store } from '../store/port.ts'
 import { trainCommand } from './command.ts'
+import { grantLease, revokeLease } from './lease.ts'
 import { AT_WORK, type Input, transition } from './machine.ts'
 import { ofError, ofExit } from './outcome.ts'
 import { claimFolder } from './output-files.ts'
@@ -38,7 +39,7 @@ export class Run {
   readonly #closing = new AbortController()
   #process: TrainingProcess | null = null
   #asked: 'suspend' | 'stop' | null = null
-  #stage = { name: '', done: -1, at: 0 }
+  #stage = { name: '', done: -1, at: Number.NEGATIVE_INFINITY }
 
   constructor(job: Job, dependencies: RunDependencies) {
     this.#job = job
@@ -68,7 +69,10 @@ export class Run {
   }
 
   async #course(): Promise<Job | null> {
-    return await this.#settle(await this.#work())
+    const input = await this.#work()
+    // Should that fail, the next attempt takes the lease away.
+    await revokeLease(this.#job).catch((error) => this.#deps.log.warn({ err: error, job: this.#job.id }, 'lease kept'))
+    return await this.#settle(input)
   }
 
   async #work(): Promise<Input> {
@@ -82,9 +86,10 @@ export class Run {
       await this.#deps.sweeper.sweep()
       await claimFolder(this.#job.plan.outputDir, this.#job)
       this.#download.signal.throwIfAborted()
-      this.#process = this.#deps.engine.train(trainCommand(this.#job, modelPath, this.#deps.tokenCache), (frame) =>
-        this.#frame(frame),
-      )
+      const lease = await grantLease(this.#job)
+      this.#download.signal.throwIfAborted()
+      const command = trainCommand(this.#job, modelPath, this.#deps.tokenCache, lease)
+      this.#process = this.#deps.engine.train(command, (frame) => this.#frame(frame))
       await this.obey()
       return ofExit(await this.#process.exited, this.#asked !== null, why())
     } catch (error) {
@@ -118,7 +123,7 @@ export class Run {
 
   /** A few times a second is enough for stages, and only what is new; their first and last always come through. */
   #isDue(name: string, done: number, total: number): boolean {
-    const at = Date.now()
+    const at = performance.now()
     const isNews = name !== this.#stage.name || done !== this.#stage.done
     const isEarly = name === this.#stage.name && at - this.#stage.at < STAGE_MILLISECONDS && done !== total
     if (!isNews || isEarly) return false

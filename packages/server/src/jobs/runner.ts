@@ -1,8 +1,10 @@
 /** createRunner: takes queued jobs to the engine, a few at a time. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Engine } from '../engine/port.ts'
+import { revokeLease } from './lease.ts'
 import { AT_WORK, type Input, transition } from './machine.ts'
 import type { Job } from './port.ts'
+import { createRoomWatch, type RoomWatch } from './room.ts'
 import { Run, type RunDependencies } from './run.ts'
 
 /** From a killed process to its job's last state. */
@@ -14,6 +16,10 @@ export interface RunnerDependencies extends RunDependencies {
   maxConcurrentJobs: number
   /** Milliseconds between looks at the queue without being nudged. */
   poll?: number
+  /** Whether the disk has room for a job that waits for some: see room.ts. */
+  hasRoom: (job: Job) => Promise<boolean>
+  /** Milliseconds between looks for room. */
+  roomPoll?: number
   /** Milliseconds that jobs get to save a checkpoint at the end. */
   grace?: number
   /** Milliseconds before a job that crashed without a new checkpoint is taken again; twice as long each time. */
@@ -28,13 +34,15 @@ export interface Runner {
 }
 
 export function createRunner(dependencies: RunnerDependencies): Runner {
-  const { store, engine, notifier, log, maxConcurrentJobs, poll = 5000, grace = 20_000, backoff = 1000 } = dependencies
+  const { store, engine, notifier, log, maxConcurrentJobs, hasRoom } = dependencies
+  const { poll = 5000, roomPoll = 10_000, grace = 20_000, backoff = 1000 } = dependencies
   const runs = new Map<string, Run>()
   /** Crashed jobs that are left alone for a while, by id. */
   const resting = new Map<string, NodeJS.Timeout>()
   let closed = false
   let timer: NodeJS.Timeout | undefined
   let unsubscribe = () => {}
+  let room: RoomWatch | undefined
   // One look at the queue at a time; a nudge during it makes another.
   let looking: Promise<void> | null = null
   let nudged = false
@@ -81,7 +89,9 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
 
   return {
     async start() {
-      for (const { id, attempt } of await store.jobs(AT_WORK)) {
+      for (const left of await store.jobs(AT_WORK)) {
+        const { id, attempt } = left
+        await revokeLease(left).catch((error) => log.warn({ err: error, job: id }, 'lease kept'))
         await store.update(id, attempt, (job) => move(job, { type: 'crashed', reason: 'The server was restarted' }))
         notifier.publish('events', id)
       }
@@ -93,12 +103,14 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
         nudge()
       })
       timer = setInterval(nudge, poll)
+      room = createRoomWatch({ store, notifier, hasRoom, poll: roomPoll, log })
       void engine.ready().then(nudge)
     },
 
     async close() {
       closed = true
       clearInterval(timer)
+      room?.close()
       for (const waiting of resting.values()) clearTimeout(waiting)
       unsubscribe()
       await looking

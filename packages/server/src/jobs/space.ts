@@ -25,6 +25,17 @@ export async function checkSpace(
   await refuseWithout(home, 0)
 }
 
+/** The same as a question. */
+export async function hasSpace(...run: Parameters<typeof checkSpace>): Promise<boolean> {
+  try {
+    await checkSpace(...run)
+    return true
+  } catch (error) {
+    if (error instanceof ServiceError && error.code === 'insufficient_storage') return false
+    throw error
+  }
+}
+
 async function refuseWithout(folder: string, results: number): Promise<void> {
   const [free, needed] = [await freeBytes(folder), results + RESERVE_BYTES]
   if (free >= needed) return

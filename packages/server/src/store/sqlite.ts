@@ -3,6 +3,7 @@ import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { CompiledQuery, type DatabaseConnection, Kysely, SqliteDialect, SqliteDriver } from 'kysely'
 import { ConfigError } from '../config.ts'
+import { failpoint } from '../files/failpoints.ts'
 import { type Database, openDatabase } from './database.ts'
 import { migrate, NewerSchemaError } from './migrations/index.ts'
 import type { Store, StoreOptions } from './port.ts'
@@ -58,12 +59,15 @@ export function sqliteDriver(database: Database, { onQuery }: StoreOptions = {})
     classify(error) {
       const code = codeOf(error)
       if (code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY') return 'unique'
-      if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE') return 'full'
+      if (FULL.has(code)) return 'full'
       if (code.startsWith('SQLITE_BUSY')) return 'busy'
       return 'other'
     },
   }
 }
+
+/** SQLite tells a full disk at a write, at the sync after it, and where its index beside the log grows. */
+const FULL = new Set(['SQLITE_FULL', 'SQLITE_IOERR_WRITE', 'SQLITE_IOERR_FSYNC', 'SQLITE_IOERR_SHMSIZE', 'ENOSPC'])
 
 /** The statement's first word: select, insert, begin, commit … */
 const operation = (statement: string) => /^\w+/.exec(statement)?.[0].toLowerCase() ?? 'other'
@@ -92,6 +96,12 @@ class Transactions extends SqliteDriver {
   // Ours read before they write: taking the write lock only then fails at once when another program has written meanwhile.
   override async beginTransaction(connection: DatabaseConnection): Promise<void> {
     await connection.executeQuery(CompiledQuery.raw('begin immediate'))
+  }
+
+  override async commitTransaction(connection: DatabaseConnection): Promise<void> {
+    failpoint('store.commit')
+    await super.commitTransaction(connection)
+    failpoint('store.committed')
   }
 
   // SQLite has rolled back by itself when the disk was full; doing it again would fail and hide that error.

@@ -78,6 +78,7 @@ export async function openHouse(
     tokenCache,
     sweeper,
     maxConcurrentJobs,
+    hasRoom: async () => true,
     ...options,
   })
   const folder = tinyFolder(join(fake.folder, 'tiny'))

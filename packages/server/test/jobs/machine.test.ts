@@ -13,6 +13,7 @@ import {
 import type { Intent, Job } from '../../src/jobs/port.ts'
 import { project } from '../../src/jobs/project.ts'
 import type { JobUpdate } from '../../src/store/port.ts'
+import { NO_PROGRESS } from '../../src/store/schema.ts'
 import { queuedJob } from './jobs.ts'
 
 const AT = '2026-02-03T04:05:06.000Z'
@@ -28,6 +29,7 @@ const INPUTS: Input[] = [
   { type: 'crashed', reason: 'no memory', outOfMemory: true },
   { type: 'refused', reason: 'bad model', log: ['bad'] },
   { type: 'blocked', reason: 'disk full' },
+  { type: 'unblocked' },
 ]
 const INTENTS: Record<JobState, Intent[]> = {
   queued: ['run'],
@@ -64,11 +66,13 @@ describe('the job machine', () => {
     for (const state of JOB_STATES)
       for (const intent of INTENTS[state])
         for (const fruitlessAttempts of [1, MAX_FRUITLESS, MAX_FRUITLESS_OUT_OF_MEMORY])
-          for (const input of INPUTS) {
-            const result = transition(jobIn(state, { intent, fruitlessAttempts }), input, AT)
-            if (!('conflict' in result) && Object.keys(result.change).length > 0)
-              made.add(`${state} | ${input.type} | ${result.change.state}`)
-          }
+          for (const input of INPUTS)
+            for (const waitsFor of state === 'paused' ? ([null, 'room'] as const) : [null]) {
+              const job = jobIn(state, { intent, fruitlessAttempts, progress: { ...NO_PROGRESS, waitsFor } })
+              const result = transition(job, input, AT)
+              if (!('conflict' in result) && Object.keys(result.change).length > 0)
+                made.add(`${state} | ${input.type} | ${result.change.state}`)
+            }
     const documented = readFileSync(new URL('../../../../docs/states.md', import.meta.url), 'utf8')
       .split('## Moves')[1]
       ?.split('\n')
@@ -342,6 +346,7 @@ describe('any sequence of commands, frames, crashes and restarts', () => {
     if (job.attempt > 0) expect(job.startedAt).toBe(AT)
     expect(job.fruitlessAttempts).toBeLessThanOrEqual(MAX_FRUITLESS_OUT_OF_MEMORY)
     expect(job.fruitlessAttempts).toBeGreaterThanOrEqual(0)
+    if (job.progress.waitsFor) expect(job.state).toBe('paused')
     if (['stopped', 'paused', 'failed'].includes(job.state)) expect(job.reason).toBeTruthy()
     const steps = job.progress.checkpoints.map((checkpoint) => checkpoint.step)
     expect(new Set(steps).size).toBe(steps.length)

@@ -1,8 +1,8 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { JobEvent } from '@mlx-training/contract'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { MAX_FRUITLESS_OUT_OF_MEMORY } from '../../src/jobs/machine.ts'
 import type { Job } from '../../src/jobs/port.ts'
 import { isAlive, until } from '../engine/fake.ts'
@@ -192,9 +192,82 @@ finished()`)
 if attempt == 1: error("disk_full", "The disk is full"); sys.exit(1)
 finished()`)
     await house.submit()
-    expect((await house.reaches('a', 'paused')).reason).toBe('The disk is full. Free some space, then resume')
+    expect((await house.reaches('a', 'paused')).reason).toBe(
+      'The disk is full. It goes on by itself when there is room again',
+    )
     await house.jobs.resume('a')
     await house.reaches('a', 'completed')
+  })
+
+  it('goes on by itself when the disk has room again, unless it was paused meanwhile', async () => {
+    let room = false
+    let looks = 0
+    const hasRoom = async () => {
+      looks++
+      return room
+    }
+    await open(
+      `${BEGIN}
+if attempt == 1: error("disk_full", "The disk is full"); sys.exit(1)
+finished()`,
+      { hasRoom, roomPoll: 20, maxConcurrentJobs: 2 },
+    )
+    await house.submit('a')
+    await house.submit('b')
+    await house.reaches('a', 'paused')
+    await house.reaches('b', 'paused')
+    await until(() => looks > 5)
+    expect((await house.jobs.pause('b')).reason).toBe('Paused on request')
+    room = true
+    const job = await house.reaches('a', 'completed')
+    const reasons = (await house.history(job)).flatMap(({ type, data }) => (type === 'state' ? [data.reason] : []))
+    expect(reasons).toContain('There is room on the disk again')
+    expect(await house.jobs.get('b')).toMatchObject({ state: 'paused', attempt: 1 })
+  })
+
+  it('that finds no room again and again is sent on less and less often', async () => {
+    const train = `hello()\ncommand()\nerror("disk_full", "Quota exceeded"); sys.exit(1)`
+    await open(train, { roomPoll: 20 })
+    const began = performance.now()
+    await house.submit()
+    await until(async () => (await house.jobs.get('a'))?.attempt === 5)
+    // 2, 4, 8 looks after the one before.
+    expect(performance.now() - began).toBeGreaterThan((2 + 4 + 8) * 20)
+  })
+
+  it('has a lease of its output folder while an engine is at work for it, a new one each time', async () => {
+    await open(`${BEGIN}
+prepared()
+lease = open(os.path.join(output, ".lease")).read()
+assert lease == given["lease"]
+send("warning", code="lease", message=lease)
+if attempt < 3: sys.exit(1)
+finished()`)
+    const { id } = await house.submit()
+    const job = await house.reaches('a', 'completed')
+    const leases = job.progress.warnings.filter((text) => text.startsWith(`${id} attempt `))
+    expect(leases).toHaveLength(3)
+    expect(existsSync(join(job.plan.outputDir, '.lease'))).toBe(false)
+  })
+
+  it('goes on though the clock jumps, by days and in both directions', async () => {
+    await open(`${BEGIN}
+prepared()
+for number in range(1, 41): step(number); time.sleep(0.02)
+finished(step=40)`)
+    vi.useFakeTimers({ toFake: ['Date'] })
+    try {
+      await house.submit()
+      await house.reaches('a', 'running')
+      for (const days of [40, -80, 4000]) {
+        vi.setSystemTime(Date.now() + days * 86_400_000)
+        await sleep(100)
+      }
+      const job = await house.reaches('a', 'completed')
+      expect(job).toMatchObject({ attempt: 1, progress: { warnings: ['attempt 1 resume False'] } })
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   it('waits with its frames while the database has no room, and loses none', async () => {
