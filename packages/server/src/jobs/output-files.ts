@@ -26,7 +26,7 @@ const RESULT = [
 const MANIFEST = 'state.json'
 const CHECKPOINTS = 'checkpoints'
 const CHECKPOINT = /^step-\d{8,}$/
-/** One whose write was interrupted. */
+/** One whose write was interrupted: the engine's own for a moment, with all that is in it. */
 const UNFINISHED = /^\.step-\d{8,}(\.\d+)?\.tmp$/
 const MOST_TOLD = 100
 
@@ -74,16 +74,17 @@ export async function clearFolder(folder: string, jobId: string): Promise<Cleare
   const mark = (await realpath(folder)) === folder ? await readMark(folder) : null
   if (mark?.job_id !== jobId) return { kept: [], folder: 'not_ours' }
   const checkpoints = join(folder, CHECKPOINTS)
-  const found = (await kindOf(checkpoints)) === 'folder' ? await readdir(checkpoints) : []
-  const unfinished = found.filter((name) => UNFINISHED.test(name))
-  const finished = found.filter((name) => CHECKPOINT.test(name))
+  const [unfinished, finished] = [await foldersIn(checkpoints, UNFINISHED), await foldersIn(checkpoints, CHECKPOINT)]
   const names = new Set(RESULT)
   for (const name of finished)
     for (const file of await filesOf(join(checkpoints, name))) if (isName(file)) names.add(file)
 
   await removeFiles(folder, [...names, '.verifying', '.lease'])
-  // The finished ones last: their manifests name the files of the others.
-  for (const name of [...unfinished, ...finished]) {
+  for (const name of unfinished) {
+    await removeFiles(join(checkpoints, name), await readdir(join(checkpoints, name)))
+    await removeEmpty(join(checkpoints, name))
+  }
+  for (const name of finished) {
     await removeFiles(join(checkpoints, name), [...names, 'optimizer.safetensors'])
     await removeFiles(join(checkpoints, name), [MANIFEST])
     await removeEmpty(join(checkpoints, name))
@@ -95,6 +96,13 @@ export async function clearFolder(folder: string, jobId: string): Promise<Cleare
   return { kept, folder: removed ? 'removed' : 'kept' }
 }
 
+/** No symlinks, neither `folder` nor those in it. */
+async function foldersIn(folder: string, name: RegExp): Promise<string[]> {
+  if ((await kindOf(folder)) !== 'folder') return []
+  const entries = await readdir(folder, { withFileTypes: true })
+  return entries.filter((entry) => entry.isDirectory() && name.test(entry.name)).map((entry) => entry.name)
+}
+
 async function readMark(folder: string): Promise<Mark | null> {
   const mark = await readJson(join(folder, MARK))
   return typeof mark?.job_id === 'string' ? (mark as unknown as Mark) : null
@@ -102,7 +110,6 @@ async function readMark(folder: string): Promise<Mark | null> {
 
 /** As a checkpoint's manifest tells; none when that can't be read. */
 async function filesOf(checkpoint: string): Promise<string[]> {
-  if ((await kindOf(checkpoint)) !== 'folder') return []
   const manifest = await readJson(join(checkpoint, MANIFEST))
   return Object.keys(manifest?.files ?? {})
 }
