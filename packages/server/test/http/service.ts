@@ -19,7 +19,7 @@ import { createNotifier, type Notifier } from '../../src/events/notifier.ts'
 import { createClientPaths } from '../../src/files/client-paths.ts'
 import type { JobService } from '../../src/jobs/port.ts'
 import { createJobService } from '../../src/jobs/service.ts'
-import { createSweeper } from '../../src/jobs/sweeper.ts'
+import { createSweeper, type Sweeper } from '../../src/jobs/sweeper.ts'
 import { createMetrics } from '../../src/metrics/metrics.ts'
 import { createModels } from '../../src/models/index.ts'
 import { createProviders } from '../../src/providers/index.ts'
@@ -35,6 +35,7 @@ export interface Service {
   app: FastifyInstance
   store: Store
   jobs: JobService
+  sweeper: Sweeper
   notifier: Notifier
   engine: Engine
   /** Every line that was logged. */
@@ -112,6 +113,7 @@ export async function createService({ env, engine: kind = 'none', sseTimes }: Se
     app,
     store,
     jobs,
+    sweeper,
     notifier,
     engine,
     logged,
