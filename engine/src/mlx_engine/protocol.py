@@ -277,7 +277,7 @@ Frame = (
 class DatasetSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     path: str
     sha256: str
-    format: Literal["alpaca", "sharegpt"]
+    format: Literal["alpaca", "sharegpt", "openai", "prompt_completion", "text"]
     validation_path: str | None
     validation_split: float | None
     batch_size: int

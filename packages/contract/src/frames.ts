@@ -302,6 +302,14 @@ export const SnapshotRow = Type.Object({
       },
     ),
   ),
+  raw: Type.Optional(
+    Type.Object(
+      { prompt: Type.String(), completion: Type.String() },
+      {
+        description: 'Plain text to continue, without a template; messages is empty then, and so is the prompt of text',
+      },
+    ),
+  ),
 })
 export type SnapshotRow = Static<typeof SnapshotRow>
 

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from mlx_engine.data.affected import Affected
-from mlx_engine.data.rows import Row
+from mlx_engine.data.rows import Raw, Row
 from mlx_engine.deadline import DeadlineExceeded
 from mlx_engine.models.prompts import alpaca_text, conversation_text
 from mlx_engine.models.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat
@@ -84,6 +84,8 @@ class Renderer:
 
     def render(self, row: Row) -> list[Rendered]:
         """One text, or one for each assistant turn that is learned. Raises Rejected."""
+        if row.raw is not None:
+            return [self._raw(row.raw)]
         if not any(message.role == "assistant" for message in row.messages):
             raise Rejected("it has no assistant turn")
         if not self._tokenizer.has_chat_template:
@@ -117,6 +119,16 @@ class Renderer:
     def _wanted(self, learned: list[bool]) -> list[bool]:
         """Answers whose place is needed."""
         return [True] * len(learned) if self._loss_on == "all" else learned
+
+    # ---- plain text ----
+
+    def _raw(self, raw: Raw) -> Rendered:
+        """Its completion is the answer. It ends with the EOS token, whether it brings one or not."""
+        if not raw.completion:
+            raise Rejected("its completion is empty")
+        eos = self._tokenizer.eos_token or ""
+        text = raw.prompt + raw.completion.removesuffix(eos) + eos
+        return Rendered(text, (Answer(len(raw.prompt), len(text), bool(eos)),), chat=False)
 
     # ---- base models ----
 

@@ -22,11 +22,19 @@ class Alpaca(msgspec.Struct, kw_only=True):
     input: str
 
 
+class Raw(msgspec.Struct, kw_only=True):
+    """Text to continue as it stands, without a template."""
+
+    prompt: str
+    completion: str
+
+
 class Row(msgspec.Struct, kw_only=True):
     sample: int  # row number in the user's file, from 0
     messages: list[Turn]
     tools: list[Any] | None = None
     alpaca: Alpaca | None = None
+    raw: Raw | None = None  # there are no messages then
 
 
 _decoder = msgspec.json.Decoder(Row)

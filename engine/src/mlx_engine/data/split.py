@@ -55,6 +55,9 @@ def hold_out(rows: Collection[Row], share: float) -> tuple[Part, Part]:
 
 def _place(row: Row) -> float:
     """From 0 up to 1, evenly over all that rows can say. The row's number and which turns are learned don't count."""
-    said = ([(message.role, message.content) for message in row.messages], row.tools or None)
+    if row.raw is not None:
+        said: object = (row.raw.prompt, row.raw.completion)
+    else:
+        said = ([(message.role, message.content) for message in row.messages], row.tools or None)
     digest = hashlib.blake2b(msgspec.json.encode(said, order="deterministic"), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 11) / 2**53

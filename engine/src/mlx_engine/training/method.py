@@ -17,6 +17,7 @@ from mlx_engine.models.load import LoadedModel, load_model, total_params, traina
 from mlx_engine.models.quantized import unpack_on_use
 from mlx_engine.platform import Platform
 from mlx_engine.protocol import EngineError, Train
+from mlx_engine.training.initial import begin_with
 from mlx_engine.training.lora import apply_lora
 from mlx_engine.training.optimizer import trainable
 
@@ -76,6 +77,8 @@ def prepare(command: Train, platform: Platform, *, lazy: bool = False) -> Subjec
     if platform.on_cpu:
         unpack_on_use(loaded.model)
     adapter = apply_lora(loaded.model, lora, command.seed)
+    if command.initial_adapter is not None:
+        begin_with(loaded.model, adapter, command.initial_adapter)
     if not lazy:
         mx.eval(loaded.model)  # more than its parameters: DoRA keeps norms of the base
     return Subject(
@@ -90,6 +93,8 @@ def prepare(command: Train, platform: Platform, *, lazy: bool = False) -> Subjec
 
 
 def _full(command: Train, config: dict[str, Any], lazy: bool) -> Subject:
+    if command.initial_adapter is not None:
+        raise EngineError("invalid_parameters", "full fine-tuning begins with a whole model, not with an adapter")
     if "quantization" in config or "quantization_config" in config:
         raise EngineError(
             "invalid_parameters",

@@ -17,6 +17,7 @@ from mlx_engine.process import Engine
 from mlx_engine.protocol import Checkpoint, EngineError, Train
 from mlx_engine.training import checkpoint
 from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
+from mlx_engine.training.initial import weights_sha256
 from mlx_engine.training.lease import UNSUPERVISED, Lease
 from mlx_engine.training.method import Subject, base_fingerprint, prepare
 from mlx_engine.training.optimizer import make_optimizer, restore, state_arrays
@@ -35,6 +36,7 @@ _FREE = {
     "resume",
     "save_steps",
     "memory_level",  # pinned
+    "initial_adapter",  # by its content
 }
 _PLACES = {"path", "validation_path", "cache_path"}
 
@@ -253,6 +255,7 @@ def _decisive(command: Train, subject: Subject) -> dict[str, Any]:
         | {f"dataset.{key}": value for key, value in dataset.items() if key not in _PLACES}
         | {
             "base model": base_fingerprint(command.model_path),
+            "initial adapter": command.initial_adapter and weights_sha256(command.initial_adapter),
             "chat template": template_sha256(subject.loaded.tokenizer.chat_template),
         }
     )

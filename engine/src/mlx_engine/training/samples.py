@@ -23,6 +23,7 @@ class Samples:
     def __init__(self, command: Train, engine: Engine, control: Control, run: Run, plan: Plan) -> None:
         self._prompts = command.sample_prompts
         self._max_tokens = command.sample_max_tokens
+        self._plain = command.dataset.format in ("prompt_completion", "text")  # continued, as the rows are
         self._engine = engine
         self._control = control
         self._run = run
@@ -67,12 +68,13 @@ class Samples:
 
     def _answer(self, number: int) -> str:
         self._engine.stage("sampling", number, len(self._prompts))
+        prompt = self._prompts[number]
         request = Generate(
             id="",
             model_path="",
             adapter_path=None,
-            messages=[ChatMessage(role="user", content=self._prompts[number])],
-            prompt=None,
+            messages=None if self._plain else [ChatMessage(role="user", content=prompt)],
+            prompt=prompt if self._plain else None,
             max_tokens=self._max_tokens,
             temperature=0.0,
             top_p=1.0,
