@@ -3,6 +3,7 @@ import { constants, type Dirent } from 'node:fs'
 import { lstat, mkdir, open, readdir, realpath, rename, rm, rmdir, unlink } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { ServiceError } from '@mlx-training/contract'
+import { failpoint } from '../files/failpoints.ts'
 
 /** Says which job writes to the folder. Without it, or with another's, nothing there is ever removed. */
 export const MARK = '.mlx-training.json'
@@ -138,7 +139,9 @@ async function removeFiles(folder: string, names: Iterable<string>): Promise<voi
   const wanted = [...names]
   for (const entry of await readdir(folder)) {
     const path = join(folder, entry)
-    if (wanted.some((name) => isOf(entry, name)) && (await kindOf(path)) === 'file') await unlink(path)
+    if (!wanted.some((name) => isOf(entry, name)) || (await kindOf(path)) !== 'file') continue
+    failpoint('removal.file')
+    await unlink(path)
   }
 }
 

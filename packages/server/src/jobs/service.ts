@@ -1,6 +1,7 @@
 /** createJobService: what users may do with jobs. Writes queued rows and wishes; the runner does the rest. */
 import { ServiceError } from '@mlx-training/contract'
 import type { Notifier } from '../events/notifier.ts'
+import { failpoint } from '../files/failpoints.ts'
 import type { JobUpdate, Store } from '../store/port.ts'
 import { AT_WORK, ENDED, type JobCommand, transition } from './machine.ts'
 import type { Job, JobService, NewJob, Once } from './port.ts'
@@ -53,6 +54,7 @@ export function createJobService({ store, notifier, sweeper, maxConcurrentJobs }
           },
         },
       )
+      failpoint('job.accepted')
       announce(created)
       return told as T
     },

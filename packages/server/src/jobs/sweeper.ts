@@ -2,6 +2,7 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BaseLogger } from 'pino'
+import { failpoint } from '../files/failpoints.ts'
 import type { Removal, Store } from '../store/port.ts'
 import { type Cleared, clearFolder } from './output-files.ts'
 import type { Job } from './port.ts'
@@ -53,8 +54,10 @@ export function createSweeper({ store, home, log }: SweeperDeps): Sweeper {
   /** The folders first, then the note of them: a kill in between does it again. */
   async function remove({ jobId, name, outputDir }: Removal): Promise<Swept> {
     try {
+      failpoint('removal.noted')
       const cleared = await clearFolder(outputDir, jobId)
       if (/^job_\w+$/.test(jobId)) await rm(join(home, 'runs', jobId), { recursive: true, force: true })
+      failpoint('removal.done')
       await store.removed(jobId)
       log.info({ job: jobId, folder: cleared.folder }, `files of ${name} removed`)
       return cleared
