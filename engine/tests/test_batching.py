@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from house import House, request
-from mlx_engine import kernels
+from mlx_engine import blas, kernels
 from mlx_engine.protocol import Done, Generate, Token
 from serve_client import expected, make_adapter
 from tiny import make_tiny_model
@@ -105,6 +105,10 @@ def test_answers_are_the_same_bits_in_a_batch_and_alone(tuned, alone, plans, max
             logprobs = [entry for frame in told for entry in frame.logprobs]
             assert logprobs == alone.logprobs(asked, index)[: len(logprobs)]
             assert len(logprobs) == choice.completion_tokens
+
+
+# Without MKL's strict mode, or where the kernels could not be built, the last bits may differ: docs/generation.md.
+test_answers_are_the_same_bits_in_a_batch_and_alone.__test__ = blas.same_rows() and "linear_rows" in kernels.load()
 
 
 @pytest.fixture(scope="module")

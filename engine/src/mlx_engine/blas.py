@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_CBWR_STRICT = 0x10000  # MKL_CBWR_STRICT of mkl_types.h
+_CBWR_STRICT, _CBWR_ALL = 0x10000, -1  # MKL_CBWR_… of mkl_types.h
 
 _description: str | None = None
 _mkl: ctypes.CDLL | None = None
@@ -34,8 +34,8 @@ def same_rows() -> bool:
     for 21), those of eight or more nothing. False with another BLAS; to be called before anything is multiplied."""
     if _mkl is None:
         return False
-    best = _mkl.MKL_CBWR_Get_Auto_Branch()
-    return _mkl.MKL_CBWR_Set(best | _CBWR_STRICT) == 0
+    strict = _mkl.MKL_CBWR_Get_Auto_Branch() | _CBWR_STRICT
+    return _mkl.MKL_CBWR_Get(_CBWR_ALL) == strict or _mkl.MKL_CBWR_Set(strict) == 0
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Generation."""
+"""Generation: scheduler → batch → pool, stack, prefixes; answer → sampling, text. See docs/generation.md."""

@@ -19,7 +19,7 @@ from mlx_engine.kernels import Kernels
 from mlx_engine.models.adapters import Adapter
 from mlx_engine.models.low_rank import DoRALinear, LoRALinear
 
-_FIRST_SLOTS = 4
+_FIRST_SLOTS = 8
 
 
 def stackable(adapter: Adapter) -> bool:
