@@ -157,8 +157,8 @@ const POSSIBLE: Record<JobState, string> = {
   running: 'it can be paused or stopped',
   paused: 'it can be resumed or stopped',
   stopping: 'wait until it has stopped',
-  stopped: 'it can only be resumed',
-  failed: 'it can only be resumed',
+  stopped: 'it can be resumed or deleted',
+  failed: 'it can be resumed or deleted',
   completed: 'start another experiment to train further',
 }
 

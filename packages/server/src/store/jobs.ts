@@ -2,7 +2,6 @@
 import { randomBytes } from 'node:crypto'
 import { ServiceError } from '@mlx-training/contract'
 import type { Transaction } from 'kysely'
-import { sql } from 'kysely'
 import type { Job } from '../jobs/port.ts'
 import { append } from './events.ts'
 import { keepAnswer } from './idempotency.ts'
@@ -64,7 +63,9 @@ export function createJobs({ db, classify }: Driver, transact: Transact, { onEnd
             .insertInto('jobs')
             .values((eb) => ({
               ...row,
-              seq: eb.selectFrom('jobs').select(sql<number>`coalesce(max(seq), 0) + 1`.as('next')),
+              seq: eb
+                .selectFrom('jobs')
+                .select((jobs) => jobs(jobs.fn.coalesce(jobs.fn.max('seq'), jobs.lit(0)), '+', 1).as('next')),
             }))
             .execute()
         } catch (error) {

@@ -87,6 +87,16 @@ describe('event streams', () => {
     expect(ids(await read(await open({ 'last-event-id': '500' })))).toEqual(upTo(1, 6))
   })
 
+  test('?after= beyond the end of a job follows it: what is to come, and nothing of before', async () => {
+    await append(3)
+    const response = await open({}, '?after=500')
+    const reading = read(response)
+    await append(2)
+    await end()
+    expect(ids(await reading)).toEqual(upTo(5, 8))
+    expect(await read(await open({}, '?after=500'))).toEqual([])
+  })
+
   test('a reader that has seen everything of an ended job is let go', async () => {
     await end()
     expect(await read(await open({ 'last-event-id': '3' }))).toEqual([])
