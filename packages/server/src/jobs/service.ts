@@ -2,6 +2,7 @@
 import { ServiceError } from '@mlx-training/contract'
 import type { Notifier } from '../events/notifier.ts'
 import { failpoint } from '../files/failpoints.ts'
+import { isUnder } from '../files/under.ts'
 import type { JobUpdate, Store } from '../store/port.ts'
 import { AT_WORK, ENDED, type JobCommand, transition } from './machine.ts'
 import type { Job, JobService, NewJob, Once } from './port.ts'
@@ -36,12 +37,28 @@ export function createJobService({ store, notifier, sweeper, maxConcurrentJobs }
     notifier.publish('commands', job.id)
   }
 
+  /** A run's result may be the base of other experiments, which would be nothing without it. */
+  async function refuseBase(name: string): Promise<void> {
+    const jobs = await store.jobs()
+    const folder = jobs.find((job) => job.name === name)?.plan.outputDir
+    const user = jobs.find(
+      ({ name: other, plan: { model } }) =>
+        other !== name && model.kind !== 'hub' && folder && isUnder(folder, model.path),
+    )
+    if (user)
+      throw new ServiceError(
+        'conflict',
+        `Experiment "${name}" has made the base model of "${user.name}", which can't do without it: delete that one first`,
+      )
+  }
+
   return {
     async submit<T extends object = Job>(
       job: NewJob,
       answer: (job: Job, position: number) => T = (created) => created as object as T,
       once: Once | null = null,
     ) {
+      if (job.request.overwrite) await refuseBase(job.name)
       let told: T | undefined
       const created = await store.insertJob(
         job,
@@ -75,6 +92,7 @@ export function createJobService({ store, notifier, sweeper, maxConcurrentJobs }
     async remove(name) {
       let job: Job | null = null
       const swept = await sweeper.sweep(async () => {
+        await refuseBase(name)
         job = await store.removeJob(name, mayGo)
         if (job) announce(job)
       })

@@ -74,7 +74,8 @@ async function freeBytes(folder: string): Promise<number> {
     return bavail * bsize
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if ((code !== 'ENOENT' && code !== 'ENOTDIR') || dirname(folder) === folder) throw error
+    // Where nothing can be learned, the run finds out.
+    if ((code !== 'ENOENT' && code !== 'ENOTDIR') || dirname(folder) === folder) return Number.POSITIVE_INFINITY
     return await freeBytes(dirname(folder))
   }
 }

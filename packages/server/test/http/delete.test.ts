@@ -110,6 +110,24 @@ describe('DELETE /train/{name}', () => {
     expect(existsSync(plan.dataset.path)).toBe(false)
   })
 
+  test('the base model of another experiment stays while that is there', async () => {
+    const { plan } = await ended('completed', { lora: {} })
+    await putModel(plan.outputDir)
+    const base = name
+    name = `${name}-on-top`
+    await ended('completed', { model_name: plan.outputDir })
+    for (const refused of [
+      await service.call('DELETE', `/train/${base}`),
+      await start({ experiment_name: base, lora: {}, overwrite: true }),
+    ]) {
+      expect(refused.status).toBe(409)
+      expect(refused.body.detail).toContain(`base model of "${name}"`)
+    }
+    expect(await service.jobs.get(base)).not.toBeNull()
+    await remove()
+    expect((await service.call('DELETE', `/train/${base}`)).status).toBe(200)
+  })
+
   test('a reader of its events is let go', async () => {
     const job = await ended('failed')
     await service.store.update(job.id, null, () => ({ change: { state: 'queued', completedAt: null }, events: [] }))
