@@ -46,6 +46,7 @@ export const HealthResponse = Type.Object(
       lora: Type.Boolean(),
       qlora: Type.Boolean(),
       dataset_formats: Type.Array(Type.String()),
+      other_dataset_formats: Type.Array(Type.String(), { description: 'Understood as well' }),
       providers: Type.Array(Type.String()),
       distributed: Type.Boolean({
         description: 'Whether this engine can train on several ranks',

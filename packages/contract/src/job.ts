@@ -14,7 +14,7 @@ export const JOB_STATES = [
 export type JobState = (typeof JOB_STATES)[number]
 export const JobState = enumOf(JOB_STATES)
 
-export const DATASET_FORMATS = ['alpaca', 'sharegpt'] as const
+export const DATASET_FORMATS = ['alpaca', 'sharegpt', 'openai', 'prompt_completion', 'text'] as const
 export type DatasetFormat = (typeof DATASET_FORMATS)[number]
 export const DatasetFormat = enumOf(DATASET_FORMATS)
 

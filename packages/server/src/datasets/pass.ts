@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { DatasetFormat, ValidateResponse } from '@mlx-training/contract'
 import { Duplicates } from './checks/duplicates.ts'
+import { checkRaw } from './checks/raw.ts'
 import { checkTurns } from './checks/turns.ts'
 import { Findings } from './findings.ts'
 import type { Conversation, Format } from './formats/format.ts'
@@ -77,7 +78,8 @@ export class Pass {
     this.#countRow(format, context)
     const conversation = format.read(row, context)
     if (conversation) {
-      checkTurns(conversation, context)
+      if (conversation.raw) checkRaw(conversation.raw, format.name, context)
+      else checkTurns(conversation, context)
       this.#duplicates.check(conversation, context)
     }
     if (!conversation || context.failed) return
@@ -123,7 +125,8 @@ export class Pass {
   }
 
   #report(): ValidateResponse {
-    const names = new Set([...this.#rowsOf.keys()].map((format) => format.name))
+    const { asked } = this.#options
+    const names = new Set([...this.#rowsOf.keys()].map(({ name }) => (isKind(name, asked) ? asked : name)))
     const format = names.size === 1 ? ([...names][0] as DatasetFormat) : null
     const wholeFile = { sample: null, line: null, field: null }
     if (names.size > 1) {
@@ -137,7 +140,6 @@ export class Pass {
         wholeFile,
       )
     }
-    const { asked } = this.#options
     if (asked && format && asked !== format)
       this.#findings.add(
         'format_mismatch',
@@ -175,6 +177,11 @@ export class Pass {
     const parts = [...this.#rowsOf].map(([{ traits }, { count }]) => `${count} of ${this.#total} rows have ${traits}`)
     return `${parts.join(', ')}; the file is ${container}`
   }
+}
+
+/** Who asks for ShareGPT gets OpenAI's messages as well: their turns are the same in other words. */
+function isKind(found: DatasetFormat, asked: DatasetFormat | undefined): asked is DatasetFormat {
+  return found === asked || (asked === 'sharegpt' && found === 'openai')
 }
 
 /** A first line that ends inside its object, as pretty-printed JSON does: "{" or "{…," but not "{…},". */

@@ -32,9 +32,15 @@ export class SnapshotWriter {
     })
   }
 
-  add({ turns, tools, alpaca }: Conversation, sample: number): void {
+  add({ turns, tools, alpaca, raw }: Conversation, sample: number): void {
     const messages = turns.map(({ role, content, train }) => ({ role, content, ...(train === false && { train }) }))
-    const row: SnapshotRow = { sample, messages, ...(tools && { tools }), ...(alpaca && { alpaca }) }
+    const row: SnapshotRow = {
+      sample,
+      messages,
+      ...(tools && { tools }),
+      ...(alpaca && { alpaca }),
+      ...(raw && { raw }),
+    }
     const line = `${JSON.stringify(row)}\n`
     this.#pending.push(line)
     this.#pendingCharacters += line.length

@@ -11,6 +11,7 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
         lora: true,
         qlora: true,
         dataset_formats: ['alpaca', 'sharegpt'],
+        other_dataset_formats: ['openai', 'prompt_completion', 'text'],
         providers: ['openai', 'anthropic', 'together', 'ollama', 'local_mlx'],
         distributed: true,
       },

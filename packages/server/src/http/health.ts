@@ -1,9 +1,12 @@
-import { DATASET_FORMATS, PROVIDERS } from '@mlx-training/contract'
+import { DATASET_FORMATS, type DatasetFormat, PROVIDERS } from '@mlx-training/contract'
 import type { Engine } from '../engine/port.ts'
 import type { JobService } from '../jobs/port.ts'
 import { isReady, type Readiness } from './readiness.ts'
 import type { Handler } from './routes.ts'
 import { VERSION } from './version.ts'
+
+/** Those of the API reference, which lists them without others. */
+const FIRST_FORMATS: readonly DatasetFormat[] = ['alpaca', 'sharegpt']
 
 export const health =
   ({ engine, jobs }: { engine: Engine; jobs: JobService }, readiness: Readiness): Handler<'health'> =>
@@ -17,7 +20,8 @@ export const health =
       features: {
         lora: true,
         qlora: true,
-        dataset_formats: [...DATASET_FORMATS],
+        dataset_formats: [...FIRST_FORMATS],
+        other_dataset_formats: DATASET_FORMATS.filter((format) => !FIRST_FORMATS.includes(format)),
         providers: [...PROVIDERS],
         distributed: true,
       },

@@ -114,13 +114,13 @@ export const GOLDEN: Golden[] = [
   {
     code: 'not_an_object',
     file: `[${JSON.stringify(good)}, "text"]`,
-    says: 'Sample 1 (line 1): The row is a string, not an object; Alpaca needs instruction and output, ShareGPT needs conversations (or messages)',
+    says: 'Sample 1 (line 1): The row is a string, not an object; Alpaca needs instruction and output, ShareGPT conversations, OpenAI messages; plain text needs prompt and completion, or text',
   },
   { code: 'not_an_object', file: '[12, null, [1]]', says: /^Sample 0 \(line 1\): The row is a number, not an object/ },
   {
     code: 'unknown_format',
     file: lines({ question: 'Why?', answer: 'Because.' }),
-    says: 'Sample 0 (line 1): The row has keys question, answer; Alpaca needs instruction and output, ShareGPT needs conversations (or messages) (rename "question" → "instruction", "answer" → "output"?)',
+    says: 'Sample 0 (line 1): The row has keys question, answer; Alpaca needs instruction and output, ShareGPT conversations, OpenAI messages; plain text needs prompt and completion, or text (rename "question" → "instruction", "answer" → "output"?)',
   },
   { code: 'unknown_format', file: lines({}), says: /^Sample 0 \(line 1\): The row has no keys; Alpaca needs/ },
   // A row's fields
@@ -291,6 +291,18 @@ export const GOLDEN: Golden[] = [
     file: lines({ ...good, output: '' }),
     field: 'output',
     says: 'Sample 0: Empty output: the model learns to say nothing',
+  },
+  {
+    code: 'empty_output',
+    file: lines({ prompt: 'Once', completion: ' ' }),
+    field: 'completion',
+    says: 'Sample 0: Empty output: there is nothing to learn',
+  },
+  {
+    code: 'missing_key',
+    file: lines({ prompt: 'Once', response: 'upon' }),
+    field: 'completion',
+    says: 'Sample 0 (line 1): Missing "completion"; it has "response": rename it?',
   },
   {
     code: 'empty_turn',

@@ -37,8 +37,34 @@ describe('the report', () => {
       { role: 'assistant', content: 'Hello' },
     ]
     const openai = check(JSON.stringify([{ messages }]))
-    expect(openai).toMatchObject({ format: 'sharegpt', sample_preview: { messages } })
+    expect(openai).toMatchObject({ format: 'openai', sample_preview: { messages } })
     expect(openai.detection).toBe('1 of 1 rows have messages with role and content; the file is a JSON array')
+  })
+
+  it('previews plain text', () => {
+    expect(check(lines({ prompt: 'Once', completion: ' upon' }))).toMatchObject({
+      format: 'prompt_completion',
+      sample_preview: { prompt: 'Once', completion: ' upon' },
+    })
+    expect(check(lines({ text: 'Once upon' }))).toMatchObject({
+      format: 'text',
+      valid: true,
+      sample_preview: { text: 'Once upon' },
+    })
+  })
+
+  it('takes messages for ShareGPT when that is asked for, beside conversations as well', () => {
+    const messages = {
+      messages: [
+        { role: 'user', content: 'Hi' },
+        { role: 'assistant', content: 'Hello' },
+      ],
+    }
+    const file = lines(messages) + talk(turn('human', 'Hi'), turn('gpt', 'Hey'))
+    expect(check(lines(messages), { asked: 'sharegpt' })).toMatchObject({ valid: true, format: 'sharegpt' })
+    expect(check(file, { asked: 'sharegpt' })).toMatchObject({ valid: true, format: 'sharegpt' })
+    expect(check(file)).toMatchObject({ valid: false, format: null, counts: { mixed_formats: 1 } })
+    expect(check(lines(messages), { asked: 'openai' })).toMatchObject({ valid: true, format: 'openai' })
   })
 
   it('names no format when there is none, or two', () => {

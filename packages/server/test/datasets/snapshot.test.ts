@@ -143,6 +143,17 @@ describe('snapshot', () => {
     )
   })
 
+  it('keeps plain text as it is', async () => {
+    const { datasets, name } = await serviceWith(lines({ prompt: 'Once ', completion: 'upon a time' }))
+    expect(await rowsOf((await datasets.snapshot(name, undefined)).path)).toEqual([
+      { sample: 0, messages: [], raw: { prompt: 'Once ', completion: 'upon a time' } },
+    ])
+    const other = await serviceWith(lines({ text: ' All of it.\n' }))
+    expect(await rowsOf((await other.datasets.snapshot(other.name, undefined)).path)).toEqual([
+      { sample: 0, messages: [], raw: { prompt: '', completion: ' All of it.\n' } },
+    ])
+  })
+
   it('carries over which assistant turns are not to be learned', async () => {
     const { datasets, name } = await serviceWith(
       lines(
@@ -166,7 +177,7 @@ describe('snapshot', () => {
         },
       ),
     )
-    const { path, report } = await datasets.snapshot(name, undefined)
+    const { path, report } = await datasets.snapshot(name, 'sharegpt')
     const rows = await rowsOf(path)
     expect(rows.every((row) => Value.Check(SnapshotRow, row))).toBe(true)
     expect(rows.map(({ messages }) => messages)).toEqual([

@@ -31,6 +31,7 @@ describe('health', () => {
         lora: true,
         qlora: true,
         dataset_formats: ['alpaca', 'sharegpt'],
+        other_dataset_formats: ['openai', 'prompt_completion', 'text'],
         providers: ['openai', 'anthropic', 'together', 'ollama', 'local_mlx'],
         distributed: true,
       },

@@ -13,7 +13,7 @@ export class Duplicates {
     this.#prompts = new Seen(limit)
   }
 
-  check({ turns, tools }: Conversation, context: RowContext): void {
+  check({ turns, tools, raw }: Conversation, context: RowContext): void {
     const row = new Hash()
     const prompt = new Hash()
     if (tools) {
@@ -26,6 +26,11 @@ export class Duplicates {
       row.add(train === false ? 'shown' : role).add(content)
       // An answer that is only shown is part of the question.
       if (role !== 'assistant' || train === false) prompt.add(normalise(content))
+    }
+    if (raw) {
+      row.add(raw.prompt).add(raw.completion)
+      // Text without a prompt is no question that could be asked twice.
+      prompt.add(raw.prompt === '' ? raw.completion : normalise(raw.prompt))
     }
     const sameRow = this.#rows.firstOf(...row.end(), context.sample)
     const samePrompt = this.#prompts.firstOf(...prompt.end(), context.sample)

@@ -4,7 +4,7 @@ import { countWords } from './words.ts'
 
 /** Answers longer than this many words are rare on purpose, and are the first to be cut at max_seq_length. */
 const MAX_OUTPUT_WORDS = 1000
-const BLANK = /^\s*$/
+export const BLANK = /^\s*$/
 
 /** Whether there is something to learn, and whether chat templates will take the order of turns. */
 export function checkTurns({ turns }: Conversation, context: RowContext): void {
@@ -14,11 +14,7 @@ export function checkTurns({ turns }: Conversation, context: RowContext): void {
       if (field !== 'instruction' && BLANK.test(content))
         context.find('empty_turn', `Empty ${role} turn in "${field}"`, field)
     } else if (BLANK.test(content)) context.find('empty_output', 'Empty output: the model learns to say nothing', field)
-    else {
-      // A word and its blank take two characters at least; most texts need no count.
-      const words = content.length > 2 * MAX_OUTPUT_WORDS ? countWords(content) : 0
-      if (words > MAX_OUTPUT_WORDS) context.find('long_output', `Very long output (${words} words)`, field)
-    }
+    else checkLength(content, field, context)
   }
 
   if (!turns.some((turn) => turn.role === 'assistant')) {
@@ -48,4 +44,10 @@ export function checkTurns({ turns }: Conversation, context: RowContext): void {
   }
   if (previous !== 'assistant')
     context.find('ends_without_answer', `Ends with a ${previous} turn, which is not trained on`, turns.at(-1)?.field)
+}
+
+export function checkLength(output: string, field: string, context: RowContext): void {
+  // A word and its blank take two characters at least; most texts need no count.
+  const words = output.length > 2 * MAX_OUTPUT_WORDS ? countWords(output) : 0
+  if (words > MAX_OUTPUT_WORDS) context.find('long_output', `Very long output (${words} words)`, field)
 }

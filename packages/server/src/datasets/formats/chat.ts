@@ -29,7 +29,12 @@ const ROLES: ReadonlyMap<string, Role> = new Map([
 const TURN_KEYS = new Set(['from', 'value', 'role', 'content', 'tool_calls', 'name', 'tool_call_id', ...FLAG_KEYS])
 
 /** ShareGPT's {conversations: [{from, value}]} and OpenAI's {messages: [{role, content}]}; each takes the other's turns. */
-function chat(list: 'conversations' | 'messages', roleKey: 'from' | 'role', textKey: 'value' | 'content'): Format {
+function chat(
+  name: 'sharegpt' | 'openai',
+  list: 'conversations' | 'messages',
+  roleKey: 'from' | 'role',
+  textKey: 'value' | 'content',
+): Format {
   const rowKeys = new Set([list, 'system', 'tools'])
   const keysOf = (turn: JsonObject) =>
     Object.hasOwn(turn, 'role') && Object.hasOwn(turn, 'content')
@@ -67,7 +72,7 @@ function chat(list: 'conversations' | 'messages', roleKey: 'from' | 'role', text
   }
 
   return {
-    name: 'sharegpt',
+    name,
     traits: `${list} with ${roleKey} and ${textKey}`,
 
     recognises: (row) => Object.hasOwn(row, list),
@@ -126,5 +131,5 @@ function joinParts(parts: unknown[], field: string, context: RowContext): string
   return texts.includes(undefined) ? undefined : texts.join('')
 }
 
-export const sharegpt = chat('conversations', 'from', 'value')
-export const openaiChat = chat('messages', 'role', 'content')
+export const sharegpt = chat('sharegpt', 'conversations', 'from', 'value')
+export const openai = chat('openai', 'messages', 'role', 'content')

@@ -15,9 +15,12 @@ export interface Turn {
 
 /** What every format becomes; all later checks and the snapshot know only this. */
 export interface Conversation {
+  /** None beside `raw`. */
   turns: Turn[]
   tools?: unknown[]
   alpaca?: { instruction: string; input: string }
+  /** Plain text to continue, without a chat template; only the completion is learned. */
+  raw?: { prompt: string; completion: string }
 }
 
 export interface Format {

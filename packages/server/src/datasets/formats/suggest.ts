@@ -4,6 +4,8 @@ import { closest } from '../../files/closest.ts'
 const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   instruction: ['question', 'prompt', 'query', 'task', 'human', 'user'],
   output: ['answer', 'response', 'completion', 'target', 'reply', 'assistant', 'label'],
+  completion: ['response', 'answer', 'output', 'target'],
+  prompt: ['question', 'input', 'query'],
   conversations: ['conversation', 'dialog', 'dialogue', 'chat', 'turns', 'dialogs'],
   messages: ['message'],
   from: ['role', 'speaker', 'author'],
