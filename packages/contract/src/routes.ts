@@ -14,6 +14,21 @@ import {
 } from './job.ts'
 import { ModelsResponse } from './model.ts'
 import { CloneRequest, EstimateRequest, EstimateResponse, StartRequest, StartResponse } from './start.ts'
+import {
+  CleanRequest,
+  CleanResponse,
+  Dataset,
+  DatasetId,
+  DatasetsQuery,
+  DatasetsResponse,
+  DeletedDataset,
+  RowsQuery,
+  RowsResponse,
+  SplitRequest,
+  SplitResponse,
+  UploadQuery,
+  UploadResponse,
+} from './uploads.ts'
 
 /** What a key may do. `admin` includes the others; `train` and `generate` include `read`. */
 export const SCOPES = ['read', 'train', 'generate', 'admin'] as const
@@ -39,9 +54,14 @@ export interface Route {
   idempotent?: boolean
   /** Content type of a 200 answer that is neither. */
   text?: string
+  /** The body is a file: multipart/form-data with it as `file` and the query's fields beside it, or its bytes alone. */
+  upload?: boolean
+  /** Content type of a 200 answer that is a file. */
+  file?: string
 }
 
 const experiment = Type.Object({ name: ExperimentName })
+const dataset = Type.Object({ id: DatasetId })
 
 /** Every route of the API, once. Server, OpenAPI document, SDK and the auth matrix read this table. */
 export const ROUTES = {
@@ -195,6 +215,90 @@ export const ROUTES = {
     scope: 'read',
     body: ValidateRequest,
     response: ValidateResponse,
+  },
+  datasetsUpload: {
+    method: 'POST',
+    path: '/datasets',
+    summary: 'Upload a data set; an invalid one is kept with its report, to be looked at and cleaned',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'train',
+    querystring: UploadQuery,
+    upload: true,
+    response: UploadResponse,
+  },
+  datasetsList: {
+    method: 'GET',
+    path: '/datasets',
+    summary: 'Uploaded data sets, newest first',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'read',
+    querystring: DatasetsQuery,
+    response: DatasetsResponse,
+  },
+  datasetsGet: {
+    method: 'GET',
+    path: '/datasets/:id',
+    summary: 'A data set with its report and the experiments that used it',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'read',
+    params: dataset,
+    response: Dataset,
+  },
+  datasetsRows: {
+    method: 'GET',
+    path: '/datasets/:id/rows',
+    summary: 'Rows of a data set: as they are, as they are trained on, and what is wrong with them',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'read',
+    params: dataset,
+    querystring: RowsQuery,
+    response: RowsResponse,
+  },
+  datasetsContent: {
+    method: 'GET',
+    path: '/datasets/:id/content',
+    summary: 'The file as it was uploaded',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'read',
+    params: dataset,
+    file: 'application/octet-stream',
+  },
+  datasetsDelete: {
+    method: 'DELETE',
+    path: '/datasets/:id',
+    summary: 'Delete a data set that no unended experiment uses; ended ones keep their copies',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'train',
+    params: dataset,
+    response: DeletedDataset,
+  },
+  datasetsSplit: {
+    method: 'POST',
+    path: '/datasets/:id/split',
+    summary: 'Two data sets of one, for training and validation, by a hash of what each row says',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'train',
+    params: dataset,
+    body: SplitRequest,
+    response: SplitResponse,
+  },
+  datasetsClean: {
+    method: 'POST',
+    path: '/datasets/:id/clean',
+    summary: 'A new data set with named repairs, and what each of them did',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'train',
+    params: dataset,
+    body: CleanRequest,
+    response: CleanResponse,
   },
   models: {
     method: 'GET',

@@ -5,10 +5,13 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { createKeyCheck } from './auth/check.ts'
 import { hashKey } from './auth/keys.ts'
 import type { Config } from './config.ts'
+import type { Library } from './datasets/library/port.ts'
 import type { Datasets } from './datasets/port.ts'
 import type { Engine } from './engine/port.ts'
 import type { EventLog } from './events/port.ts'
 import type { ClientPaths } from './files/port.ts'
+import { limitArrival } from './http/arrival.ts'
+import { datasets } from './http/datasets.ts'
 import { BODY_LIMIT, clientError, notFound, refuseOddities, sendError } from './http/errors.ts'
 import { generate } from './http/generate.ts'
 import { addGuards } from './http/guards.ts'
@@ -39,6 +42,7 @@ export interface AppDeps {
   events: EventLog
   engine: Engine
   datasets: Datasets
+  library: Library
   models: Models
   paths: ClientPaths
   providers: Providers
@@ -46,7 +50,7 @@ export interface AppDeps {
   sseTimes?: SseTimes
 }
 
-/** A request must have arrived within this; its answer may take as long as it takes. */
+/** A request must have arrived within this, files apart; its answer may take as long as it takes. */
 const REQUEST_TIMEOUT_MS = 30_000
 
 /** Answers that are being sent when the server closes get this long; a client that doesn't read is cut then. */
@@ -60,7 +64,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => `req_${randomUUID()}`,
     bodyLimit: BODY_LIMIT,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: 0,
     // Host is checked by a guard, which answers in our shape; Node looks for overdue requests every 5 s.
     http: { requireHostHeader: false, connectionsCheckingInterval: 5000 },
     routerOptions: { maxParamLength: 200 },
@@ -79,6 +83,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     reply.header('x-request-id', request.id)
   })
   await app.register(helmet, HELMET)
+  limitArrival(app, REQUEST_TIMEOUT_MS)
   addGuards(app, deps.config, createKeyCheck(deps.store, hashKey(deps.adminKey)))
   logAnswers(app)
   measureAnswers(app, deps.metrics)
@@ -87,7 +92,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS).unref()
   })
   await addOpenApi(app)
-  registerRoutes(app, handlersOf(deps, closing.signal))
+  await registerRoutes(app, handlersOf(deps, closing.signal))
   await app.ready()
   return app
 }
@@ -117,7 +122,7 @@ function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
     ready: ready(readiness),
     metrics: metricsText(deps.metrics),
     ...train({ ...deps, closing }),
-    datasetsValidate: ({ body }) => deps.datasets.validate(body.file_path),
+    ...datasets(deps),
     models: listModels(deps),
     generate: generate({ ...deps, closing }),
     providers: () => deps.providers.list(),

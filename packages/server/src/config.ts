@@ -27,6 +27,13 @@ export interface Config {
     readonly models: readonly string[]
   }
   readonly maxConcurrentJobs: number
+  readonly datasets: {
+    readonly maxUploadBytes: number
+    /** Of what a compressed file unpacks to. */
+    readonly maxExpandedBytes: number
+    /** Unpacked to packed. */
+    readonly maxExpansionRatio: number
+  }
   /** An engine process that gives no sign of life for so long has lost its job; it gives one every 2 s. */
   readonly leaseSeconds: number
   /** Of the generation process; null: what fits the machine, see docs/generation.md. */
@@ -175,6 +182,11 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       modelsMb: megabytes('MLX_TRAINING_GENERATION_MODELS_MB'),
       adaptersMb: megabytes('MLX_TRAINING_GENERATION_ADAPTERS_MB'),
       promptCacheMb: megabytes('MLX_TRAINING_GENERATION_PROMPT_CACHE_MB'),
+    },
+    datasets: {
+      maxUploadBytes: integer('MLX_TRAINING_MAX_UPLOAD_BYTES', 5e9, 1, Number.MAX_SAFE_INTEGER),
+      maxExpandedBytes: integer('MLX_TRAINING_MAX_EXPANDED_BYTES', 50e9, 1, Number.MAX_SAFE_INTEGER),
+      maxExpansionRatio: integer('MLX_TRAINING_MAX_EXPANSION_RATIO', 200, 1, 2000),
     },
     python: path('MLX_TRAINING_PYTHON', join(PROJECT_ROOT, '.venv', 'bin', 'python')),
     engineSource: join(PROJECT_ROOT, 'engine', 'src'),

@@ -7,6 +7,8 @@ import { buildApp } from './app.ts'
 import { type AdminKey, adminKey } from './auth/admin.ts'
 import { type Config, ConfigError, loadConfig, redacted } from './config.ts'
 import { createDatasets } from './datasets/datasets.ts'
+import { createLibrary, createOpener } from './datasets/library/library.ts'
+import { Shelf } from './datasets/library/shelf.ts'
 import { createEngine } from './engine/index.ts'
 import { endOrphans } from './engine/orphans.ts'
 import { createEventLog } from './events/log.ts'
@@ -105,7 +107,16 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
     )
     opened.push(() => engine.close())
     const paths = createClientPaths(config.cwd)
-    const datasets = createDatasets({ paths, roots: config.roots.datasets, home: config.home })
+    const shelf = new Shelf(join(config.home, 'datasets'))
+    const datasets = createDatasets({
+      paths,
+      roots: config.roots.datasets,
+      home: config.home,
+      limits: config.datasets,
+      openUploaded: createOpener(store.datasets, shelf),
+    })
+    const library = createLibrary({ store: store.datasets, shelf, datasets, limits: config.datasets })
+    await library.sweep()
     const models = createModels({ config, paths, engine })
     const sweeper = createSweeper({ store, home: config.home, log })
     await sweeper.start()
@@ -133,6 +144,7 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
       events,
       engine,
       datasets,
+      library,
       models,
       paths,
       providers,

@@ -1,4 +1,11 @@
+import type { FileHandle } from 'node:fs/promises'
 import type { DatasetFormat, ValidateResponse } from '@mlx-training/contract'
+
+/** A file opened for reading, and the name that says what it is packed in. Whoever opened it closes it. */
+export interface DatasetFile {
+  handle: FileHandle
+  name: string
+}
 
 export interface Snapshot {
   /** JSONL of the contract's SnapshotRow; named by its hash, never changed once written. */
@@ -7,13 +14,18 @@ export interface Snapshot {
   format: DatasetFormat
   samples: number
   report: ValidateResponse
+  /** The uploaded data set that it was made of; null for a path. */
+  datasetId: string | null
 }
 
+/** Wherever a path is asked for, the id of an uploaded data set may be given as well. */
 export interface Datasets {
   /** Checks a file that a client named. ServiceError('invalid_path' | 'not_found' | 'forbidden') for the path;
    *  what is wrong inside the file is told in the report. */
-  validate(clientPath: string): Promise<ValidateResponse>
+  validate(source: string): Promise<ValidateResponse>
+  /** The same for a file that is open. */
+  check(file: DatasetFile, format?: DatasetFormat): Promise<ValidateResponse>
   /** Checks it and writes the good rows as a snapshot. ServiceError('invalid_dataset') with the first errors, rows and
    *  counts when the file isn't valid or isn't of `format`. */
-  snapshot(clientPath: string, format: DatasetFormat | undefined): Promise<Snapshot>
+  snapshot(source: string, format: DatasetFormat | undefined): Promise<Snapshot>
 }

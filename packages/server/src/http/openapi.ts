@@ -1,6 +1,14 @@
 import fastifySwagger, { type FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
-import { ERRORS, ErrorBody, type ErrorCode, ROUTES, type Route, type RouteName } from '@mlx-training/contract'
+import {
+  ERRORS,
+  ErrorBody,
+  type ErrorCode,
+  ROUTES,
+  type Route,
+  type RouteName,
+  UploadQuery,
+} from '@mlx-training/contract'
 import type { FastifyInstance } from 'fastify'
 import type { TSchema } from 'typebox'
 import { ERROR_EXAMPLE, EXAMPLES } from './examples.ts'
@@ -110,6 +118,7 @@ function operation(name: RouteName, route: Route): object {
     ...(route.stream && { headers: LAST_EVENT_ID }),
     ...(route.idempotent && { headers: IDEMPOTENCY_KEY }),
     ...(route.body && { body: content('application/json', route.body) }),
+    ...(route.upload && { body: UPLOAD }),
     response: {
       200: {
         description: 'Success',
@@ -120,8 +129,9 @@ function operation(name: RouteName, route: Route): object {
   }
 }
 
-function answerOf({ text, stream, response, events }: Route, example?: object): object {
+function answerOf({ text, file, stream, response, events }: Route, example?: object): object {
   if (text) return { content: { [text]: { schema: { type: 'string' } } } }
+  if (file) return { content: { [file]: { schema: BYTES } } }
   if (events && response)
     return {
       content: {
@@ -151,6 +161,18 @@ export const openApiPath = (path: string): string => path.replaceAll(/:(\w+)/g, 
 const content = (type: string, schema: TSchema, example?: object) => ({
   content: { [type]: { schema: { $ref: `${idOf(schema)}#` }, ...(example && { example }) } },
 })
+
+const BYTES = { type: 'string', format: 'binary' }
+
+/** A file as a form sends it, or its bytes alone; what the query takes may be sent as fields, too. */
+const UPLOAD = {
+  content: {
+    'multipart/form-data': {
+      schema: { type: 'object', required: ['file'], properties: { file: BYTES, ...UploadQuery.properties } },
+    },
+    'application/octet-stream': { schema: BYTES },
+  },
+}
 
 const LAST_EVENT_ID = {
   type: 'object',
@@ -185,7 +207,8 @@ function failuresOf(route: Route): { status: number; answer: object }[] {
   if (route.auth !== 'none') codes.push('unauthorized', 'rate_limited')
   if (route.params) codes.push('not_found', 'unprocessable')
   if (route.method !== 'GET' && route.params) codes.push('conflict')
-  if (route.querystring) codes.push('invalid_parameters')
+  if (route.querystring) codes.push('invalid_parameters', 'unprocessable')
+  if (route.upload) codes.push('payload_too_large', 'insufficient_storage')
   if (route.body)
     codes.push('invalid_parameters', 'not_found', 'payload_too_large', 'unsupported_media_type', 'unprocessable')
   if (route.idempotent) codes.push('conflict', 'unavailable', 'insufficient_storage')

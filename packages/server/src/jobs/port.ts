@@ -15,8 +15,10 @@ export interface JobPlan {
     format: DatasetFormat
     samples: number
     warnings: string[]
+    /** Of the uploaded data set that it was made of; none for a path. */
+    id?: string
   }
-  validation: { path: string; sha256: string; samples: number } | null
+  validation: { path: string; sha256: string; samples: number; id?: string } | null
   outputDir: string
   /** A copy of the weights that it begins with instead of new ones. This and the next lack in older jobs. */
   initial?: { path: string; name: string } | null

@@ -17,6 +17,7 @@ import type { JobPlan, ModelRef } from './port.ts'
 
 /** Rows to train on, and what a start answers of them. */
 export type TrainingData = Pick<Snapshot, 'path' | 'sha256' | 'format' | 'samples'> & {
+  datasetId?: string | null
   report: Pick<Snapshot['report'], 'warnings' | 'size_bytes'>
 }
 
@@ -68,8 +69,14 @@ export async function resolveTraining(request: StartRequest | EstimateRequest, d
         format: dataset.format,
         samples: dataset.samples,
         warnings: dataset.report.warnings,
+        ...(dataset.datasetId && { id: dataset.datasetId }),
       },
-      validation: validation && { path: validation.path, sha256: validation.sha256, samples: validation.samples },
+      validation: validation && {
+        path: validation.path,
+        sha256: validation.sha256,
+        samples: validation.samples,
+        ...(validation.datasetId && { id: validation.datasetId }),
+      },
     },
   }
 }

@@ -1,4 +1,4 @@
-import type { JobEvent, JobState, Scope } from '@mlx-training/contract'
+import type { Dataset, JobEvent, JobState, Scope } from '@mlx-training/contract'
 import type { Job, NewJob } from '../jobs/port.ts'
 
 export type NewEvent = Pick<JobEvent, 'type' | 'data'>
@@ -44,6 +44,33 @@ export interface Outbox {
   /** Removes what is for other receivers; tells how many messages. */
   keepOnly(urls: readonly string[]): Promise<number>
   size(): Promise<number>
+}
+
+/** An uploaded data set. */
+export interface DatasetRecord extends Omit<Dataset, 'created_at' | 'experiments'> {
+  /** Of its bytes and of how they are to be read: the same again is the same data set. */
+  identity: string
+  createdAt: string
+}
+
+export interface DatasetUse {
+  /** Of the experiment. */
+  name: string
+  ended: boolean
+}
+
+export interface DatasetStore {
+  /** Or finds the one with the same identity, which is then left as it is. */
+  insert(dataset: DatasetRecord): Promise<{ dataset: DatasetRecord; inserted: boolean }>
+  get(id: string): Promise<DatasetRecord | null>
+  byIdentity(identity: string): Promise<DatasetRecord | null>
+  /** Newest first, those that came before `after`. ServiceError('not_found') when that is gone. */
+  list(limit: number, after?: string): Promise<DatasetRecord[]>
+  ids(): Promise<string[]>
+  /** Experiments whose plan names it for training or validation, newest first. */
+  uses(id: string): Promise<DatasetUse[]>
+  /** null: there is none. ServiceError('conflict') while a job that uses it has not ended. */
+  remove(id: string): Promise<DatasetRecord | null>
 }
 
 export interface StoreOptions {
@@ -107,6 +134,7 @@ export interface Store {
   /** When the oldest of the queued jobs was accepted. */
   oldestQueued(): Promise<string | null>
   readonly outbox: Outbox
+  readonly datasets: DatasetStore
   /** Throws when the database can't be read. */
   check(): Promise<void>
   close(): Promise<void>

@@ -40,6 +40,16 @@ export interface Tables {
     attempts: number
     due_at: string
   }
+  datasets: {
+    id: string
+    /** Order of arrival. */
+    seq: number
+    /** Same bytes, read the same way: one data set (unique). */
+    identity: string
+    /** The rest of its DatasetRecord. */
+    record: string
+    created_at: string
+  }
   idempotency_keys: {
     principal: string
     key: string

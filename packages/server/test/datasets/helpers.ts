@@ -1,12 +1,14 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { ValidateResponse } from '@mlx-training/contract'
+import { ServiceError, type ValidateResponse } from '@mlx-training/contract'
 import { onTestFinished } from 'vitest'
 import { createDatasets } from '../../src/datasets/datasets.ts'
 import { Pass, type PassOptions } from '../../src/datasets/pass.ts'
 import { FileFault } from '../../src/datasets/split/fault.ts'
 import { createClientPaths } from '../../src/files/client-paths.ts'
+
+export const LIMITS = { maxExpandedBytes: 1e9, maxExpansionRatio: 200 }
 
 /** The report on a file with these bytes, read in chunks of the given sizes (the last size repeats). */
 export function check(
@@ -43,7 +45,13 @@ export async function temporaryFolder(): Promise<string> {
 export async function serviceWith(contents: Buffer | string, name = 'data.json') {
   const folder = await temporaryFolder()
   await writeFile(join(folder, name), contents)
-  const datasets = createDatasets({ paths: createClientPaths(folder), roots: [folder], home: join(folder, 'home') })
+  const datasets = createDatasets({
+    paths: createClientPaths(folder),
+    roots: [folder],
+    home: join(folder, 'home'),
+    limits: LIMITS,
+    openUploaded: () => Promise.reject(new ServiceError('not_found', 'There is none')),
+  })
   return { folder, datasets, name }
 }
 

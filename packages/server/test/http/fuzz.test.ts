@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { ROUTES, type RouteName } from '@mlx-training/contract'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -7,6 +8,7 @@ import { alpacaRows, createService, putModel, type Service } from './service.ts'
 
 // Bodies near to what is right, and far from it: whatever is sent, the answer is no fault of ours and has its shape.
 let service: Service
+let dataset: string
 beforeAll(async () => {
   service = await createService({ engine: 'echo' })
   await service.engine.ready()
@@ -14,6 +16,8 @@ beforeAll(async () => {
   await writeFile(join(service.folder, 'data.json'), JSON.stringify(alpacaRows(3)))
   const start = { experiment_name: 'queued', ...RIGHT.trainStart, output_dir: 'queued' }
   expect((await service.call('POST', '/train/start', start)).status).toBe(200)
+  const rows = { received: await service.library.receive(Readable.from([JSON.stringify(alpacaRows(30))])) }
+  dataset = (await service.library.add(rows.received, { name: 'data.json', fileName: 'data.json' })).id
 })
 afterAll(() => service.close())
 
@@ -86,6 +90,8 @@ const RIGHT: { [N in RouteName]?: object } = {
   trainPriority: { priority: 3 },
   trainClone: { changes: { epochs: 2, lora: { lora_r: 4 } }, output_dir: 'cloned' },
   datasetsValidate: { file_path: 'data.json' },
+  datasetsSplit: { validation_share: 0.2 },
+  datasetsClean: { repairs: ['trim', 'drop_duplicates'], dry_run: true },
   generate: { prompt: 'Hi', model: './tiny', system: 'Brief' },
 }
 /** Fields that are objects, whose inside is replaced as well. */
@@ -119,7 +125,8 @@ test.each(bodies)(
     const seen: Record<number, number> = {}
     await fc.assert(
       fc.asyncProperty(fc.oneof(near('body' in route ? route.body : {}), nearlyRight(name), anything), async (body) => {
-        const answer = await service.call('POST', route.path.replace(':name', 'queued'), JSON.stringify(body))
+        const path = route.path.replace(':name', 'queued').replace(':id', dataset)
+        const answer = await service.call('POST', path, JSON.stringify(body))
         seen[answer.status] = (seen[answer.status] ?? 0) + 1
         if (answer.status === 200) return
         isError(answer)

@@ -12,6 +12,9 @@ import { type AppDeps, buildApp } from '../../src/app.ts'
 import { generateKey } from '../../src/auth/keys.ts'
 import { type Config, loadConfig } from '../../src/config.ts'
 import { createDatasets } from '../../src/datasets/datasets.ts'
+import { createLibrary, createOpener } from '../../src/datasets/library/library.ts'
+import type { Library } from '../../src/datasets/library/port.ts'
+import { Shelf } from '../../src/datasets/library/shelf.ts'
 import { createEngine } from '../../src/engine/index.ts'
 import type { Engine } from '../../src/engine/port.ts'
 import { createEventLog } from '../../src/events/log.ts'
@@ -34,6 +37,7 @@ export interface Service {
   config: Config
   app: FastifyInstance
   store: Store
+  library: Library
   jobs: JobService
   sweeper: Sweeper
   notifier: Notifier
@@ -90,6 +94,15 @@ export async function createService({ env, engine: kind = 'none', sseTimes }: Se
   const jobs = createJobService({ store, notifier, sweeper, maxConcurrentJobs: config.maxConcurrentJobs })
   const engine = createEngine(config, log)
   const paths = createClientPaths(folder)
+  const shelf = new Shelf(join(config.home, 'datasets'))
+  const datasets = createDatasets({
+    paths,
+    roots: config.roots.datasets,
+    home: config.home,
+    limits: config.datasets,
+    openUploaded: createOpener(store.datasets, shelf),
+  })
+  const library = createLibrary({ store: store.datasets, shelf, datasets, limits: config.datasets })
   const models = createModels({ config, paths, engine })
   const app = await buildApp({
     config,
@@ -100,7 +113,8 @@ export async function createService({ env, engine: kind = 'none', sseTimes }: Se
     sweeper,
     events: createEventLog(store, notifier),
     engine,
-    datasets: createDatasets({ paths, roots: config.roots.datasets, home: config.home }),
+    datasets,
+    library,
     models,
     paths,
     providers: createProviders({ config, engine, models, jobs }),
@@ -112,6 +126,7 @@ export async function createService({ env, engine: kind = 'none', sseTimes }: Se
     config,
     app,
     store,
+    library,
     jobs,
     sweeper,
     notifier,

@@ -3,6 +3,7 @@ import { ServiceError } from '@mlx-training/contract'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Store, StoreOptions } from '../../src/store/port.ts'
 import { newJob } from '../jobs/jobs.ts'
+import { datasetConformance } from './datasets.ts'
 
 const queued = { type: 'state', data: { state: 'queued' } } as const
 const log = (text: string) => ({ type: 'log', data: { lines: [text] } }) as const
@@ -31,6 +32,8 @@ export function storeConformance(driver: string, open: (options?: StoreOptions) 
         change: { state: 'completed', completedAt: '2026-01-01T00:00:00.000Z' },
         events: [{ type: 'end', data: {} }],
       }))
+
+    datasetConformance(() => store)
 
     it('keeps a job as it was given', async () => {
       const given = newJob('a')

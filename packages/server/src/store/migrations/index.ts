@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely'
 import * as initial from './0001_initial.ts'
 import * as queue from './0002_queue.ts'
 import * as webhooks from './0003_webhooks.ts'
+import * as datasets from './0004_datasets.ts'
 
 export interface Migration {
   name: string
@@ -13,6 +14,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: '0001_initial', up: initial.up },
   { name: '0002_queue', up: queue.up },
   { name: '0003_webhooks', up: webhooks.up },
+  { name: '0004_datasets', up: datasets.up },
 ]
 
 /** The database was made by a newer version of this program. */

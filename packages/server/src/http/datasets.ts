@@ -1,0 +1,47 @@
+import { Readable } from 'node:stream'
+import type { Library } from '../datasets/library/port.ts'
+import type { Datasets } from '../datasets/port.ts'
+import type { Handlers } from './routes.ts'
+import { readUpload } from './upload.ts'
+
+type DatasetRoutes = Extract<keyof Handlers, `datasets${string}`>
+
+export function datasets({
+  datasets,
+  library,
+}: {
+  datasets: Datasets
+  library: Library
+}): Pick<Handlers, DatasetRoutes> {
+  return {
+    datasetsValidate: ({ body }) => datasets.validate(body.file_path),
+    datasetsUpload: async ({ query, request }) => {
+      const { received, upload } = await readUpload(request, query, library)
+      return await library.add(received, upload)
+    },
+    datasetsList: ({ query }) => library.list(query.limit, query.after),
+    datasetsGet: ({ params }) => library.get(params.id),
+    datasetsRows: ({ params, query }) => library.rows(params.id, query),
+    datasetsContent: async ({ params, request, reply }) => {
+      const { handle, displayName, bytes } = await library.open(params.id)
+      reply.header('content-length', bytes)
+      reply.header('content-disposition', disposition(displayName))
+      if (request.method !== 'HEAD') return reply.send(handle.createReadStream())
+      await handle.close()
+      return reply.send(Readable.from([]))
+    },
+    datasetsDelete: ({ params }) => library.remove(params.id),
+    datasetsSplit: ({ params, body }) => library.split(params.id, body),
+    datasetsClean: ({ params, body }) => library.clean(params.id, body),
+  }
+}
+
+/** RFC 6266: an ASCII name for old clients, the name itself for the others. */
+function disposition(name: string): string {
+  const ascii = name.replaceAll(/[^\x20-\x7e]|["\\]/g, '_')
+  const encoded = encodeURIComponent(name.toWellFormed()).replaceAll(
+    /['()*]/g,
+    (c) => `%${c.charCodeAt(0).toString(16)}`,
+  )
+  return `attachment; filename="${ascii}"; filename*=UTF-8''${encoded}`
+}

@@ -1,0 +1,149 @@
+/** The one route that takes a file: as multipart/form-data, or as the body itself. */
+import type { IncomingMessage } from 'node:http'
+import multipart from '@fastify/multipart'
+import { NAME_RULE, ServiceError, UploadQuery } from '@mlx-training/contract'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { Value } from 'typebox/value'
+import type { Library, Received, Upload } from '../datasets/library/port.ts'
+
+/** Boundaries, headers and fields around the file. */
+const ENVELOPE_BYTES = 64 * 1024
+const MAX_FIELD_BYTES = 64 * 1024
+const FIELDS = Object.keys(UploadQuery.properties)
+/** A client that sends nothing for that long is gone, or wants to hold on to the connection. */
+const IDLE_MS = 60_000
+/** What a refused client still sends is read for that long, so that it gets to see the answer. */
+const LINGER_MS = 5000
+
+/** Lets bodies through unread. On an instance of its own: everywhere else bodies are JSON. */
+export async function acceptUploads(app: FastifyInstance): Promise<void> {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
+  await app.register(multipart, {
+    limits: { files: 1, fields: FIELDS.length, fieldSize: MAX_FIELD_BYTES, fileSize: Number.POSITIVE_INFINITY },
+  })
+}
+
+/** Puts the file of the request on the disk. ServiceErrors: what is wrong with the request, and those of `receive`. */
+export async function readUpload(
+  request: FastifyRequest,
+  query: UploadQuery,
+  library: Pick<Library, 'receive' | 'discard'>,
+): Promise<{ received: Received; upload: Upload }> {
+  const { raw } = request
+  const silence = setTimeout(
+    () => raw.destroy(new ServiceError('timeout', `Nothing came for ${IDLE_MS / 1000} s`)),
+    IDLE_MS,
+  )
+  const receive: Receive = (bytes, expected) => library.receive(heard(bytes, silence), expected)
+  try {
+    return request.isMultipart()
+      ? await readParts(request, query, receive, library)
+      : await readBody(raw, query, receive)
+  } catch (error) {
+    throw explained(error)
+  } finally {
+    clearTimeout(silence)
+    if (!raw.readableEnded) linger(raw)
+  }
+}
+
+type Receive = (bytes: AsyncIterable<Buffer>, expected: number) => Promise<Received>
+
+async function* heard(bytes: AsyncIterable<Buffer>, silence: NodeJS.Timeout): AsyncGenerator<Buffer> {
+  for await (const chunk of bytes) {
+    silence.refresh()
+    yield chunk
+  }
+}
+
+async function readBody(raw: IncomingMessage, query: UploadQuery, receive: Receive) {
+  const { name, format } = query
+  if (name === undefined)
+    throw unprocessable('name', 'is required with the file as the body: POST /datasets?name=data.jsonl')
+  const length = Number(raw.headers['content-length'] ?? 0)
+  return { received: await receive(raw, length), upload: { name, fileName: name, format } }
+}
+
+async function readParts(
+  request: FastifyRequest,
+  query: UploadQuery,
+  receive: Receive,
+  library: Pick<Library, 'discard'>,
+) {
+  const length = Number(request.headers['content-length'] ?? 0)
+  const fields: Record<string, unknown> = { ...query }
+  let file: { received: Received; name: string } | null = null
+  try {
+    for await (const part of request.parts()) {
+      if (part.type === 'field') {
+        if (!FIELDS.includes(part.fieldname))
+          throw unprocessable(part.fieldname, `is not a known field (known are file, ${FIELDS.join(', ')})`)
+        fields[part.fieldname] = part.value
+        continue
+      }
+      if (part.fieldname !== 'file') {
+        throw unprocessable(part.fieldname, 'is not where the file belongs: send it as the field "file"')
+      }
+      const received = await receive(part.file, Math.max(0, length - ENVELOPE_BYTES))
+      file = { received, name: safeName(part.filename) }
+    }
+    if (!file) throw unprocessable('file', 'is required: the data set itself, e.g. curl -F file=@data.jsonl')
+    const { name, format } = checkedFields(fields)
+    return { received: file.received, upload: { name: name ?? file.name, fileName: file.name, format } }
+  } catch (error) {
+    if (file) await library.discard(file.received)
+    throw error
+  }
+}
+
+function checkedFields(fields: Record<string, unknown>): UploadQuery {
+  if (Value.Check(UploadQuery, fields)) return fields
+  const [error] = Value.Errors(UploadQuery, fields)
+  const field = error?.instancePath.split('/')[1] ?? 'name'
+  const schema = UploadQuery.properties[field as keyof typeof UploadQuery.properties] as { enum?: string[] }
+  throw unprocessable(field, `must be ${schema.enum ? `one of ${schema.enum.join(', ')}` : NAME_RULE}`)
+}
+
+/** The last part of a path, without what a name can't hold. */
+function safeName(fileName: string | undefined): string {
+  const base = (fileName ?? '').split(/[/\\]/).at(-1) ?? ''
+  const name = base
+    .replaceAll(/\p{Cc}/gu, '')
+    .toWellFormed()
+    .trim()
+  return name === '' ? 'data' : [...name].slice(-200).join('')
+}
+
+const unprocessable = (field: string, message: string) =>
+  new ServiceError('unprocessable', `${field} ${message}`, { errors: [{ field, message }] })
+
+/** What the parser of multipart bodies throws, in words. */
+function explained(error: unknown): unknown {
+  if (error instanceof ServiceError) return error
+  const { code, message } = error as NodeJS.ErrnoException
+  switch (code) {
+    case 'FST_FILES_LIMIT':
+      return new ServiceError('invalid_parameters', 'One file at a time: the body has more than one', { cause: error })
+    case 'FST_FIELDS_LIMIT':
+    case 'FST_PARTS_LIMIT':
+      return new ServiceError('invalid_parameters', `The body has more fields than file, ${FIELDS.join(', ')}`, {
+        cause: error,
+      })
+    case 'FST_PROTO_VIOLATION':
+      return new ServiceError('invalid_parameters', 'The body has a field of a name that is refused', { cause: error })
+  }
+  // The parser's own errors are bare; others are the file system's or the network's, which are known elsewhere.
+  if (code !== undefined || (error as Error).constructor !== Error) return error
+  return new ServiceError('invalid_parameters', `The multipart/form-data body is malformed: ${message}`, {
+    cause: error,
+  })
+}
+
+function linger(raw: IncomingMessage): void {
+  raw.unpipe()
+  raw.on('error', () => {})
+  raw.resume()
+  const timer = setTimeout(() => raw.destroy(), LINGER_MS)
+  raw.once('close', () => clearTimeout(timer))
+}
