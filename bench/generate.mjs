@@ -137,13 +137,14 @@ async function switching(ask) {
 }
 
 /** Of several rounds: nothing but disturbance makes a figure worse. */
-const best = (all) =>
-  Object.fromEntries(
+function best(all) {
+  return Object.fromEntries(
     Object.keys(all[0]).map((figure) => {
       const values = all.map((one) => one[figure])
       return [figure, figure.endsWith('per_second') ? Math.max(...values) : Math.min(...values)]
     }),
   )
+}
 
 /** Ours over each other server: above 1 is faster. */
 function ratios(results) {
