@@ -106,10 +106,16 @@ export const DatasetRow = Type.Object({
   text: Nullable(Type.String({ description: 'Of a row that is not JSON, shortened' })),
   messages: Nullable(
     Type.Array(Type.Object({ role: Type.String(), content: Type.String(), train: Type.Optional(Type.Boolean()) }), {
-      description: 'As it is trained on; null for a row with errors',
+      description: 'As it is trained on; null for a row with errors, none beside `raw`',
     }),
   ),
   tools: Type.Optional(Type.Array(Type.Unknown())),
+  raw: Type.Optional(
+    Type.Object(
+      { prompt: Type.String(), completion: Type.String() },
+      { description: 'Instead of messages: text to continue as it stands' },
+    ),
+  ),
   issues: Type.Array(DatasetIssue),
 })
 export type DatasetRow = Static<typeof DatasetRow>

@@ -2,12 +2,9 @@
 import type { Conversation } from '../formats/format.ts'
 import { blake2b8 } from './blake2b.ts'
 
-/** Text to continue, of the formats that have no turns. */
-type Said = Pick<Conversation, 'turns' | 'tools'> & { raw?: { prompt: string; completion: string } }
-
 /** From 0 up to 1, evenly over all that rows can say. The row's number and which turns are learned don't count. `seed`:
  *  another choice; without one, the engine's. */
-export function place({ turns, tools, raw }: Said, seed?: number): number {
+export function place({ turns, tools, raw }: Pick<Conversation, 'turns' | 'tools' | 'raw'>, seed?: number): number {
   const said = raw ? [raw.prompt, raw.completion] : [turns.map(({ role, content }) => [role, content]), tools ?? null]
   const key = seed === undefined ? undefined : Buffer.from(String(seed))
   const [low, high] = blake2b8(Buffer.from(canonicalJson(said)), key)

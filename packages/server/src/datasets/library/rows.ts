@@ -57,6 +57,7 @@ function rowOf(
       conversation?.turns.map(({ role, content, train }) => ({ role, content, ...(train === false && { train }) })) ??
       null,
     ...(conversation?.tools && { tools: conversation.tools }),
+    ...(conversation?.raw && { raw: conversation.raw }),
     issues: [...issues, ...told.filter(({ code }) => !found.has(code))].map((issue) =>
       hasLines ? issue : { ...issue, line: null },
     ),

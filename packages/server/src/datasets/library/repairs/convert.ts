@@ -6,15 +6,15 @@ import type { Repair } from './repair.ts'
 /** Writes a conversation in another format; a text says why it has no place there. */
 type Writer = (conversation: Conversation) => JsonObject | string
 
-const WRITERS: Partial<Record<string, Writer>> = { alpaca, sharegpt, openai, prompt_completion: promptCompletion }
+const WRITERS: Record<DatasetFormat, Writer> = { alpaca, sharegpt, openai, prompt_completion: promptCompletion, text }
 
 /** Every row in another format. Rows with errors stay as they are. ServiceError when a row has no place in it. */
 export function convertTo(format: DatasetFormat | undefined): Repair {
-  const write = format && WRITERS[format]
-  if (!write) {
-    const message = `must be one of ${Object.keys(WRITERS).join(', ')}: what to convert to`
+  if (format === undefined) {
+    const message = `is needed to convert: one of ${Object.keys(WRITERS).join(', ')}`
     throw new ServiceError('invalid_parameters', `format ${message}`, { errors: [{ field: 'format', message }] })
   }
+  const write = WRITERS[format]
   return ({ sample, row, examine }) => {
     const { conversation } = examine()
     if (!conversation) return null
@@ -27,9 +27,24 @@ export function convertTo(format: DatasetFormat | undefined): Repair {
   }
 }
 
+const NO_TURNS = 'it is text without a prompt, so that nobody says it'
+
+/** Plain text after a prompt is an answer to a question. */
+function chatOf({ raw, ...conversation }: Conversation): Conversation {
+  if (!raw || raw.prompt === '') return conversation
+  return {
+    turns: [
+      { role: 'user', content: raw.prompt, field: 'prompt' },
+      { role: 'assistant', content: raw.completion, field: 'completion' },
+    ],
+  }
+}
+
 const FROM = { system: 'system', user: 'human', assistant: 'gpt', tool: 'observation' } as const
 
-function sharegpt({ turns, tools }: Conversation): JsonObject {
+function sharegpt(conversation: Conversation): JsonObject | string {
+  const { turns, tools } = chatOf(conversation)
+  if (turns.length === 0) return NO_TURNS
   return {
     conversations: turns.map(({ role, content, train }) => ({
       from: FROM[role],
@@ -40,7 +55,9 @@ function sharegpt({ turns, tools }: Conversation): JsonObject {
   }
 }
 
-function openai({ turns, tools }: Conversation): JsonObject {
+function openai(conversation: Conversation): JsonObject | string {
+  const { turns, tools } = chatOf(conversation)
+  if (turns.length === 0) return NO_TURNS
   return {
     messages: turns.map(({ role, content, train }) => ({ role, content, ...(train === false && { weight: 0 }) })),
     ...(tools && { tools }),
@@ -48,10 +65,12 @@ function openai({ turns, tools }: Conversation): JsonObject {
 }
 
 function alpaca(conversation: Conversation): JsonObject | string {
-  const [first, ...others] = conversation.turns
+  const { turns, tools } = chatOf(conversation)
+  if (turns.length === 0) return NO_TURNS
+  const [first, ...others] = turns
   const system = first?.role === 'system' ? first.content : null
-  const exchanges = system === null ? conversation.turns : others
-  if (conversation.tools) return 'it has tools'
+  const exchanges = system === null ? turns : others
+  if (tools) return 'it has tools'
   if (exchanges.some(({ train }) => train === false)) return 'it has turns that are not to be learned'
   if (exchanges.length === 0 || exchanges.length % 2 === 1) return 'it does not end with an answer to a question'
   if (exchanges.some(({ role }, i) => role !== (i % 2 === 0 ? 'user' : 'assistant')))
@@ -67,9 +86,17 @@ function alpaca(conversation: Conversation): JsonObject | string {
   }
 }
 
-function promptCompletion({ turns, tools }: Conversation): JsonObject | string {
+function promptCompletion(conversation: Conversation): JsonObject | string {
+  if (conversation.raw) return { ...conversation.raw }
+  const { turns, tools } = conversation
   const [prompt, completion] = turns
   if (turns.length !== 2 || prompt?.role !== 'user' || completion?.role !== 'assistant' || tools)
     return 'it is not one question and one answer'
   return { prompt: prompt.content, completion: completion.content }
+}
+
+function text({ raw }: Conversation): JsonObject | string {
+  return raw
+    ? { text: raw.prompt + raw.completion }
+    : 'a conversation has turns, which only a chat template makes one text of'
 }

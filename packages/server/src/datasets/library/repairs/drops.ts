@@ -30,6 +30,7 @@ export function dropDuplicates(): Repair {
     const hash = new Hash()
     if (conversation.tools) hash.add(JSON.stringify(conversation.tools))
     for (const { role, content, train } of conversation.turns) hash.add(train === false ? 'shown' : role).add(content)
+    if (conversation.raw) hash.add(conversation.raw.prompt).add(conversation.raw.completion)
     const first = seen.firstOf(...hash.end(), sample)
     return first === null ? null : { drop: `Same as sample ${first}` }
   }
