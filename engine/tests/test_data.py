@@ -145,7 +145,7 @@ def test_a_strict_template_gets_the_roles_it_takes(tokens_of: Any) -> None:
         '<|im_start|>model\n{"name": "weather"}<|im_end|>\n'
         "<|im_start|>user\nRain\n\nAnd now?<|im_end|>\n<|im_start|>model\nIt rains.<|im_end|>"
     )
-    assert codes(data) == ["roles_folded"]
+    assert codes(data) == ["system_in_user_turn", "tool_results_in_user_turns", "turns_joined"]
 
 
 def test_a_row_that_no_form_of_suits_the_template_is_dropped(tokens_of: Any) -> None:

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, Literal
 
 import msgspec
 
+from mlx_engine.supervision import SupervisionReport
+
 PROTOCOL_VERSION = 1
 FRAME_FD = 3
 
@@ -248,6 +250,17 @@ class Imported(_Tagged, tag="imported"):
     total_params: int
 
 
+class Inspected(_Tagged, tag="inspected"):
+    id: str
+    report: SupervisionReport | None = None
+
+
+class Previewed(_Tagged, tag="previewed"):
+    id: str
+    json: str = "[]"
+    more: bool = False
+
+
 Frame = (
     Hello
     | Alive
@@ -268,6 +281,8 @@ Frame = (
     | Token
     | Done
     | Imported
+    | Inspected
+    | Previewed
 )
 
 
@@ -377,7 +392,21 @@ class Import(_Tagged, tag="import"):
     output_path: str
 
 
-Command = Train | Stop | Suspend | Generate | Cancel | Import
+class Inspect(_Tagged, tag="inspect"):
+    id: str
+    model_path: str
+    dataset: DatasetSpec
+    seed: int
+
+
+class Preview(_Tagged, tag="preview"):
+    id: str
+    model_path: str
+    dataset: DatasetSpec
+    samples: list[int]
+
+
+Command = Train | Stop | Suspend | Generate | Cancel | Import | Inspect | Preview
 
 
 # ---- the wire ----

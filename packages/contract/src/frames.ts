@@ -8,6 +8,7 @@ import { enumOf, Nullable } from './common.ts'
 import { ChatMessage } from './generate.ts'
 import { DATASET_FORMATS } from './job.ts'
 import { LOSS_ON, OPTIMIZERS, SCHEDULES, TRUNCATIONS } from './start.ts'
+import { SupervisionReport } from './supervision.ts'
 
 export const PROTOCOL_VERSION = 1
 
@@ -247,6 +248,17 @@ export const ImportedFrame = frame('imported', {
   total_params: Type.Integer(),
 })
 
+// ---- inspection of a data set ----
+
+/** Without a report: it was cancelled. */
+export const InspectedFrame = frame('inspected', { id: Type.String(), report: Nullable(SupervisionReport) })
+/** A slice of the JSON of an array of PreviewRow: rows may be longer than a frame. A single empty array: cancelled. */
+export const PreviewedFrame = frame('previewed', {
+  id: Type.String(),
+  json: Type.String(),
+  more: Type.Boolean({ description: 'Whether another slice follows' }),
+})
+
 export const FRAMES = {
   hello: HelloFrame,
   alive: AliveFrame,
@@ -267,6 +279,8 @@ export const FRAMES = {
   token: TokenFrame,
   done: DoneFrame,
   imported: ImportedFrame,
+  inspected: InspectedFrame,
+  previewed: PreviewedFrame,
 } as const
 export type FrameType = keyof typeof FRAMES
 export type Frame = { [K in FrameType]: Static<(typeof FRAMES)[K]> }[FrameType]
@@ -313,6 +327,21 @@ export const SnapshotRow = Type.Object({
 })
 export type SnapshotRow = Static<typeof SnapshotRow>
 
+const DatasetSpec = Type.Object({
+  path: Type.String({ description: 'Snapshot (JSONL of SnapshotRow)' }),
+  sha256: Type.String(),
+  format: enumOf(DATASET_FORMATS),
+  validation_path: Nullable(Type.String({ description: 'Snapshot of the held-out rows' })),
+  validation_split: Nullable(Type.Number({ description: 'Share of the rows to hold out, by hash' })),
+  batch_size: Type.Integer(),
+  max_seq_length: Type.Integer(),
+  shuffle: Type.Boolean(),
+  loss_on: enumOf(LOSS_ON),
+  truncation: enumOf(TRUNCATIONS),
+  packing: Nullable(Type.Boolean({ description: 'null: whichever is faster' })),
+  cache_path: Nullable(Type.String({ description: 'Folder for tokenised data sets; may be emptied at any time' })),
+})
+
 /** First command of a training process. All paths are absolute; all values resolved, none defaulted. */
 export const TrainCommand = frame('train', {
   job_id: Type.String(),
@@ -324,20 +353,7 @@ export const TrainCommand = frame('train', {
   model_name: Type.String({
     description: 'As the user named it; recorded in adapter_config.json',
   }),
-  dataset: Type.Object({
-    path: Type.String({ description: 'Snapshot (JSONL of SnapshotRow)' }),
-    sha256: Type.String(),
-    format: enumOf(DATASET_FORMATS),
-    validation_path: Nullable(Type.String({ description: 'Snapshot of the held-out rows' })),
-    validation_split: Nullable(Type.Number({ description: 'Share of the rows to hold out, by hash' })),
-    batch_size: Type.Integer(),
-    max_seq_length: Type.Integer(),
-    shuffle: Type.Boolean(),
-    loss_on: enumOf(LOSS_ON),
-    truncation: enumOf(TRUNCATIONS),
-    packing: Nullable(Type.Boolean({ description: 'null: whichever is faster' })),
-    cache_path: Nullable(Type.String({ description: 'Folder for tokenised data sets; may be emptied at any time' })),
-  }),
+  dataset: DatasetSpec,
   method: enumOf(['lora', 'qlora', 'full'] as const),
   lora: Nullable(
     Type.Object({
@@ -427,6 +443,20 @@ export const ImportCommand = frame('import', {
   }),
 })
 
+/** Of the inspect process, one at a time. `model_path`: a folder that needs no weights. */
+export const InspectCommand = frame('inspect', {
+  id: Type.String(),
+  model_path: Type.String(),
+  dataset: DatasetSpec,
+  seed: Type.Integer(),
+})
+export const PreviewCommand = frame('preview', {
+  id: Type.String(),
+  model_path: Type.String(),
+  dataset: DatasetSpec,
+  samples: Type.Array(Type.Integer(), { description: 'Rows of the file that the user gave, from 0' }),
+})
+
 export const COMMANDS = {
   train: TrainCommand,
   stop: StopCommand,
@@ -434,6 +464,8 @@ export const COMMANDS = {
   generate: GenerateCommand,
   cancel: CancelCommand,
   import: ImportCommand,
+  inspect: InspectCommand,
+  preview: PreviewCommand,
 } as const
 export type CommandType = keyof typeof COMMANDS
 export type Command = {

@@ -79,7 +79,8 @@ class Examples(Sequence[Example]):
         records, notes, digest = _layout(file)
         if _sha256(file) != digest:
             raise Damaged("it has changed since it was written")
-        index = np.frombuffer(self._read(records.stop, notes.start - records.stop), dtype="<i8").reshape(2, -1)
+        index = np.frombuffer(self._read(records.stop, notes.start - records.stop), dtype="<i8")
+        index = index.reshape(2, len(index) // 2)
         self._ends, self._samples = index.astype(np.int64)
         self.lengths = np.diff(self._ends, prepend=0)  # (examples,) int64
         self.notes = self._read(notes.start, len(notes))

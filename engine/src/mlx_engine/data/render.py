@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Literal
 
 from mlx_engine.data.affected import Affected
@@ -33,8 +33,9 @@ LossOn = Literal["completions", "last_completion", "all"]
 NOTICES = {
     "tools_in_system_message": "the chat template does not show tools, so their descriptions were put into the system "
     "message; send them the same way when generating",
-    "roles_folded": "the chat template does not take these roles in this order, so tool results became user turns, "
-    "neighbours of one role were joined, and a system message moved into the first user turn where needed",
+    "system_in_user_turn": "the chat template takes no system message, so it was put into the first user turn",
+    "tool_results_in_user_turns": "the chat template takes no tool results, so they became user turns",
+    "turns_joined": "the chat template wants users and assistants in turn, so neighbours of one role were joined",
     "turns_split": "the chat template rewrites earlier turns (it hides their thinking, say), so each assistant turn "
     "is trained as a sample of its own, as the model will see it",
     "generation_prompt_differs": "the chat template's generation prompt does not begin the turns that it renders, "
@@ -45,7 +46,11 @@ NOTICES = {
 
 
 class Rejected(Exception):
-    """The row cannot be rendered; says why."""
+    """The row cannot be rendered; says why. `code`: one of survey.py's."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Renderer:
         if row.raw is not None:
             return [self._raw(row.raw)]
         if not any(message.role == "assistant" for message in row.messages):
-            raise Rejected("it has no assistant turn")
+            raise Rejected("no_assistant_turn", "it has no assistant turn")
         if not self._tokenizer.has_chat_template:
             return [self._plain(row)]
         messages, tools, text, joined = self._accepted(row)
@@ -95,7 +100,8 @@ class Renderer:
         spans = self._spans(row.sample, messages, tools, text, self._wanted(learned))
         if spans is None and self._loss_on == "all":
             if not all(learned):
-                raise Rejected("the chat template rewrites earlier turns, so those with train: false cannot be told")
+                told = "the chat template rewrites earlier turns, so those with train: false cannot be told"
+                raise Rejected("template_refuses", told)
             last = [False] * (len(learned) - 1) + [True]
             spans = self._spans(row.sample, messages, tools, text, last) or [None] * len(learned)
         if spans is not None:
@@ -113,7 +119,7 @@ class Renderer:
         if self._loss_on == "last_completion":
             learned[:-1] = [False] * (len(learned) - 1)
         if self._loss_on != "all" and not any(learned):
-            raise Rejected(_NOTHING if self._loss_on == "completions" else _NOT_THE_LAST)
+            raise Rejected("not_learned", _NOTHING if self._loss_on == "completions" else _NOT_THE_LAST)
         return learned
 
     def _wanted(self, learned: list[bool]) -> list[bool]:
@@ -125,7 +131,7 @@ class Renderer:
     def _raw(self, raw: Raw) -> Rendered:
         """Its completion is the answer. It ends with the EOS token, whether it brings one or not."""
         if not raw.completion:
-            raise Rejected("its completion is empty")
+            raise Rejected("empty_answer", "its completion is empty")
         eos = self._tokenizer.eos_token or ""
         text = raw.prompt + raw.completion.removesuffix(eos) + eos
         return Rendered(text, (Answer(len(raw.prompt), len(text), bool(eos)),), chat=False)
@@ -179,10 +185,20 @@ class Renderer:
             hidden = hidden_roles(candidate, text)
             if hidden is None:
                 if fold_tools:
-                    self._note("roles_folded", row.sample)
+                    self._note_folded(row, fold_system)
                 return candidate, tools, text, fold_tools
             reason = hidden
-        raise Rejected(f"the chat template does not accept it: {reason}")
+        raise Rejected("template_refuses", f"the chat template does not accept it: {reason}")
+
+    def _note_folded(self, row: Row, fold_system: bool) -> None:
+        roles = [message.role for message in row.messages]
+        if fold_system and "system" in roles:
+            self._note("system_in_user_turn", row.sample)
+        if "tool" in roles:
+            self._note("tool_results_in_user_turns", row.sample)
+        shown = ["user" if role == "tool" else role for role in roles]
+        if any(before == after for before, after in pairwise(shown)):
+            self._note("turns_joined", row.sample)
 
     def _spans(
         self, sample: int, messages: Sequence[ChatMessage], tools: list[Any] | None, text: str, wanted: list[bool]

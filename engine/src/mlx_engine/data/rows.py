@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -38,6 +38,13 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(Row)
+
+
+class _Number(msgspec.Struct):
+    sample: int
+
+
+_number_decoder = msgspec.json.Decoder(_Number)
 
 
 class Snapshot:
@@ -79,3 +86,24 @@ class Snapshot:
                     yield _decoder.decode(line)
                 except msgspec.MsgspecError as error:
                     raise EngineError("invalid_dataset", f"{self._path}, line {number}: {error}") from error
+
+
+def pick(path: str, samples: Collection[int], progress: Callable[[int], None] = lambda done: None) -> dict[int, Row]:
+    """The rows of these numbers, those that there are. `progress` is called before each row that is looked at, and may
+    raise. EngineError('invalid_dataset') for a snapshot that can't be read."""
+    found: dict[int, Row] = {}
+    last = max(samples, default=-1)
+    try:
+        with open(path, "rb") as file:
+            for done, line in enumerate(file):
+                progress(done)
+                sample = _number_decoder.decode(line).sample
+                if sample in samples:
+                    found[sample] = _decoder.decode(line)
+                if sample >= last:
+                    break
+    except OSError as error:
+        raise EngineError("invalid_dataset", f"cannot read the data set snapshot {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise EngineError("invalid_dataset", f"{path}: {error}") from error
+    return found

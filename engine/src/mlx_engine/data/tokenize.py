@@ -18,6 +18,7 @@ from mlx_engine.data.encode import Encoded, Encoder
 from mlx_engine.data.examples import Example, Examples, Writer
 from mlx_engine.data.render import Rejected, Rendered, Renderer
 from mlx_engine.data.rows import Row
+from mlx_engine.data.survey import Survey
 from mlx_engine.data.tally import Options, Tally
 
 # Tokenised at a time: enough to keep all cores busy for a while, few enough to hear a stop and to need little memory.
@@ -33,8 +34,10 @@ class Notes(msgspec.Struct):
     key: str = ""  # of the cache
     truncated: Affected = msgspec.field(default_factory=Affected)
     dropped: Affected = msgspec.field(default_factory=Affected)
+    reasons: dict[str, tuple[str, Affected]] = {}
     warnings: list[tuple[str, str]] = []  # code, message
-    trained_tokens: int = 0
+    refusal: str | None = None
+    survey: Survey = msgspec.field(default_factory=Survey)
 
 
 class Dataset:
@@ -53,7 +56,21 @@ class Dataset:
 
     @property
     def trained_tokens(self) -> int:
-        return self._notes.trained_tokens
+        return self._notes.survey.trained
+
+    @property
+    def survey(self) -> Survey:
+        return self._notes.survey
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it is not to be trained on."""
+        return self._notes.refusal
+
+    @property
+    def reasons(self) -> dict[str, tuple[str, Affected]]:
+        """Why rows are dropped, in words, with the code of that."""
+        return self._notes.reasons
 
     @property
     def truncated(self) -> Affected:
@@ -78,27 +95,25 @@ def write(
     key: str = "",
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Tokenises all rows, in order, into an empty file; `progress` is called before each with rows done and total.
-
-    EngineError('invalid_dataset') when no row is left, and with truncation "error" when one is too long.
-    """
+    """Tokenises all rows, in order, into an empty file; `progress` is called before each with rows done and total."""
     writer = Writer(file)
-    tally = Tally(options)
+    tally = Tally(options, tokenizer.bos_token_id)
     renderer = Renderer(tokenizer, options.date, options.loss_on)
     for chunk, encoded in _encoded(_chunks(rows, renderer, progress), Encoder(tokenizer)):
         texts = iter(encoded)
         for row in chunk:
             for example in tally.take(row.sample, list(islice(texts, len(row.texts))), row.rejected):
                 writer.add(example)
+    tally.survey.affected |= renderer.notices
     warnings = tally.warnings(renderer.notices)
-    notes = Notes(key, tally.truncated, tally.dropped, warnings, tally.trained_tokens)
+    notes = Notes(key, tally.truncated, tally.dropped, tally.reasons, warnings, tally.refusal(), tally.survey)
     writer.finish(msgspec.json.encode(notes))
 
 
 class _RenderedRow(NamedTuple):
     sample: int
     texts: list[Rendered]
-    rejected: str | None  # why
+    rejected: Rejected | None
 
 
 def _chunks(rows: Collection[Row], renderer: Renderer, progress: Progress) -> Iterator[list[_RenderedRow]]:
@@ -109,7 +124,7 @@ def _chunks(rows: Collection[Row], renderer: Renderer, progress: Progress) -> It
         try:
             chunk.append(_RenderedRow(row.sample, renderer.render(row), None))
         except Rejected as error:
-            chunk.append(_RenderedRow(row.sample, [], str(error)))
+            chunk.append(_RenderedRow(row.sample, [], error))
         characters += sum(len(rendered.text) for rendered in chunk[-1].texts)
         if len(chunk) == _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
             yield chunk

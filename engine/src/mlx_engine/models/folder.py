@@ -27,8 +27,9 @@ _BITS = {
 }  # fmt: skip
 
 
-def check(path: Path) -> dict[str, Any]:
-    """Returns config.json. Raises EngineError('invalid_model') naming the file and what is wrong with it."""
+def check(path: Path, *, weights: bool = True) -> dict[str, Any]:
+    """Returns config.json. Raises EngineError('invalid_model') naming the file and what is wrong with it. `weights`:
+    whether they must be there."""
     if not path.is_dir():
         raise invalid(path, "no such folder")
     config = read_json(path / "config.json")
@@ -37,7 +38,8 @@ def check(path: Path) -> dict[str, Any]:
             if content.get(key):
                 raise invalid(path / name, f"asks to run code of its own ({key}), which is never done")
     check_model_type(path / "config.json", config.get("model_type"))
-    _check_weights(path)
+    if weights:
+        _check_weights(path)
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise invalid(path, f"no tokenizer: one of {', '.join(TOKENIZER_FILES)} is needed")
     return config

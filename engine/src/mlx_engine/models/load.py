@@ -12,14 +12,11 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.models.switch_layers import SwitchLinear
 from mlx_lm.tokenizer_utils import TokenizerWrapper
-from mlx_lm.utils import dequantize_model, load_adapters, load_tokenizer
+from mlx_lm.utils import dequantize_model, load_adapters
 from mlx_lm.utils import load_model as load_mlx_model
 
 from mlx_engine.models import folder
-from mlx_engine.process import error_kind, one_line
-from mlx_engine.protocol import EngineError
-
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length")
+from mlx_engine.models.text import context_length, invalid, load_text
 
 
 @dataclass
@@ -32,11 +29,7 @@ class LoadedModel:
     @property
     def context_length(self) -> int | None:
         """Positions that the model was made for; None when its config does not say."""
-        for config in (self.config, self.config.get("text_config") or {}):
-            for key in _CONTEXT_KEYS:
-                if isinstance(value := config.get(key), int) and value > 0:
-                    return value
-        return None
+        return context_length(self.config)
 
 
 def load_model(
@@ -58,7 +51,7 @@ def load_model(
     path = Path(path)
     folder.check(path)
     # From within: mlx-lm looks for weights with glob, to which a folder name with brackets is a pattern.
-    with _invalid(path), contextlib.chdir(path):
+    with invalid(path), contextlib.chdir(path):
         model, config = load_mlx_model(Path(), lazy=True)
     cast = getattr(model, "cast_predicate", lambda _: True)
     model.update(tree_map_with_path(lambda name, p: _cast(p, dtype) if cast(name) else p, model.parameters()))
@@ -68,22 +61,12 @@ def load_model(
         model = dequantize_model(model)
         config = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
     if adapter_path is not None:
-        with _invalid(Path(adapter_path)):
+        with invalid(Path(adapter_path)):
             model = load_adapters(model, str(adapter_path))
     model.eval()
     if not lazy:
         mx.eval(model.parameters())
     return LoadedModel(model, load_text(path, config), config, path)
-
-
-def load_text(path: Path, config: dict[str, Any]) -> TokenizerWrapper:
-    """The tokenizer of a model folder, with the end tokens that its config names."""
-    with _invalid(path, "its tokenizer does not load: "):
-        return load_tokenizer(
-            path,
-            {"trust_remote_code": False, "local_files_only": True},
-            eos_token_ids=config.get("eos_token_id"),
-        )
 
 
 def with_template(loaded: LoadedModel, template: str | None) -> LoadedModel:
@@ -131,20 +114,3 @@ def _quantize(model: nn.Module, bits: int) -> dict[str, Any]:
 
     nn.quantize(model, group_size=64, bits=bits, class_predicate=choose)
     return quantization
-
-
-class _invalid:
-    """Turns what a library raises about a model folder into EngineError; lack of memory stays what it is."""
-
-    def __init__(self, path: Path, prefix: str = "") -> None:
-        self._prefix = f"{path}: {prefix}"
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, Exception) and error_kind(error) == "internal":
-            text = one_line(error) or type(error).__name__
-            if isinstance(error, KeyError | TypeError):
-                text = f"config.json does not fit its model_type ({text})"
-            raise EngineError("invalid_model", self._prefix + text) from error

@@ -22,7 +22,7 @@ from mlx_engine.data.tokenize import Dataset
 from mlx_engine.platform import Platform
 from mlx_engine.process import error_kind, one_line
 from mlx_engine.protocol import EngineError, Train
-from mlx_engine.training.cutting import Cut, Cutting
+from mlx_engine.training.cutting import Cut, Cutting, width_multiple
 from mlx_engine.training.forecast import Load
 from mlx_engine.training.lane import Lane
 from mlx_engine.training.lanes import Lanes
@@ -32,7 +32,6 @@ from mlx_engine.training.optimizer import add
 from mlx_engine.training.packing import Packing
 from mlx_engine.training.ranks import ALONE, Group
 
-_CUDA_WIDTH = 128  # the backward pass of its fused attention needs it
 _SMALL_GRADIENT_BYTES = 64 << 20
 
 Result = TypeVar("Result")
@@ -74,7 +73,7 @@ class Compute:
         self._model = subject.model
         self._pad = subject.loaded.tokenizer.pad_token_id or 0
         self._on_cpu = platform.on_cpu
-        self._width_multiple = _CUDA_WIDTH if platform.device.startswith("cuda") else 1
+        self._width_multiple = width_multiple(platform)
         cores = usable_cores()
         # Pieces that a step is to have, or a multiple of it: the same for any number of ranks on a CPU.
         parts = pin("cores", cores) if platform.on_cpu else group.size

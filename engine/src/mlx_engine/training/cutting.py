@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlx_engine.data.batches import bins, evaluation_batches, pieces, up
+from mlx_engine.platform import Platform
 
 # Larger pieces are no faster on a CPU (SmolLM2-135M: 9.2 CPU seconds per 1,000 tokens with 1 row of 256, 9.8 with 4 in
 # one piece) and take more memory. Rows longer than that are computed side by side up to so many tokens each.
@@ -23,6 +24,12 @@ _PIECE_TOKENS = 512
 _LANE_TOKENS = 1024
 _GPU_PACKED_TOKENS = 2048  # masks are dense there, so that attention costs the square of it
 _EVALUATION_IS_SMALLER = 4  # times, as nothing is kept for a gradient
+_CUDA_WIDTH = 128  # the backward pass of its fused attention needs it
+
+
+def width_multiple(platform: Platform) -> int:
+    """Positions that rows are padded to a multiple of."""
+    return _CUDA_WIDTH if platform.device.startswith("cuda") else 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,12 @@ class Cutting:
     multiple: int  # a step is to have a multiple of so many pieces
     batch_size: int  # of an evaluation on a GPU
     width_multiple: int  # rows are padded to a multiple of so many positions
+
+    @classmethod
+    def of(cls, platform: Platform, *, packed: bool, dense: bool, cores: int, batch_size: int) -> Cutting:
+        """Of a single process, all of whose cores compute."""
+        parts = cores if platform.on_cpu else 1
+        return cls(platform.on_cpu, packed, dense, parts, parts, batch_size, width_multiple(platform))
 
     @property
     def usually_at_once(self) -> float:
