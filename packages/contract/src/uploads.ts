@@ -50,7 +50,10 @@ const summary = {
 export const DatasetSummary = Type.Object(summary)
 export type DatasetSummary = Static<typeof DatasetSummary>
 
-export const Dataset = Type.Object({ ...summary, report: ValidateResponse }, { $id: 'Dataset' })
+// Within other schemas without their $id, which may stand in a document once.
+const dataset = Type.Object({ ...summary, report: Type.Object(ValidateResponse.properties) })
+
+export const Dataset = Type.Object(dataset.properties, { $id: 'Dataset' })
 export type Dataset = Static<typeof Dataset>
 
 export const UploadQuery = Type.Object(
@@ -64,7 +67,7 @@ export type UploadQuery = Static<typeof UploadQuery>
 
 export const UploadResponse = Type.Object(
   {
-    ...Dataset.properties,
+    ...dataset.properties,
     already_there: Type.Boolean({ description: 'The same bytes had been uploaded before: this is that data set' }),
   },
   { $id: 'UploadResponse' },
@@ -153,7 +156,7 @@ export const SplitRequest = Type.Object(
 )
 export type SplitRequest = Static<typeof SplitRequest>
 
-export const SplitResponse = Type.Object({ train: Dataset, validation: Dataset }, { $id: 'SplitResponse' })
+export const SplitResponse = Type.Object({ train: dataset, validation: dataset }, { $id: 'SplitResponse' })
 export type SplitResponse = Static<typeof SplitResponse>
 
 export const REPAIRS = [
@@ -194,7 +197,7 @@ export type RepairReport = Static<typeof RepairReport>
 
 export const CleanResponse = Type.Object(
   {
-    dataset: Nullable(Dataset),
+    dataset: Nullable(dataset),
     rows_before: Type.Integer(),
     rows_after: Type.Integer(),
     repairs: Type.Array(RepairReport),
