@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { isDatasetId, ServiceError, type ValidateResponse } from '@mlx-training/contract'
 import type { ClientPaths } from '../files/port.ts'
 import type { ExpansionLimits } from './containers/gzip.ts'
+import { withoutLines } from './containers/records.ts'
 import { Source } from './containers/source.ts'
 import { openOffThread } from './containers/thread.ts'
 import { Pass, type PassOptions, runPass } from './pass.ts'
@@ -40,9 +41,10 @@ export function createDatasets({ paths, roots, home, limits, openUploaded }: Dat
     afterChunk?: (pass: Pass) => Promise<void>,
   ): Promise<ValidateResponse> {
     const source = await Source.of(handle.fd, name)
-    const { chunks } = await openOffThread(source, limits)
+    const { chunks, lines } = await openOffThread(source, limits)
     const pass = new Pass({ ...options, size: source.size })
-    return await runPass(chunks, pass, afterChunk && (() => afterChunk(pass)))
+    const report = await runPass(chunks, pass, afterChunk && (() => afterChunk(pass)))
+    return lines === 'file' ? report : withoutLines(report)
   }
 
   return {

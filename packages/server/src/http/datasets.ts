@@ -1,20 +1,36 @@
 import { Readable } from 'node:stream'
 import type { Library } from '../datasets/library/port.ts'
-import type { Datasets } from '../datasets/port.ts'
+import { createSupervision, type SupervisionDeps } from '../jobs/supervision.ts'
+import { clientSignal } from './client-signal.ts'
 import type { Handlers } from './routes.ts'
 import { readUpload } from './upload.ts'
 
-type DatasetRoutes = Extract<keyof Handlers, `datasets${string}`>
+type DatasetRoutes =
+  | 'datasetsValidate'
+  | 'datasetsUpload'
+  | 'datasetsList'
+  | 'datasetsGet'
+  | 'datasetsRows'
+  | 'datasetsContent'
+  | 'datasetsDelete'
+  | 'datasetsSplit'
+  | 'datasetsClean'
 
 export function datasets({
-  datasets,
   library,
-}: {
-  datasets: Datasets
-  library: Library
-}): Pick<Handlers, DatasetRoutes> {
+  closing,
+  ...deps
+}: SupervisionDeps & { library: Library; closing: AbortSignal }): Pick<Handlers, DatasetRoutes> {
+  const supervision = createSupervision(deps)
   return {
-    datasetsValidate: ({ body }) => datasets.validate(body.file_path),
+    datasetsValidate: async ({ body, reply }) => {
+      const client = clientSignal(reply, closing)
+      return await supervision.validate(body, client.signal).finally(client.release)
+    },
+    datasetsPreview: async ({ body, reply }) => {
+      const client = clientSignal(reply, closing)
+      return await supervision.preview(body, client.signal).finally(client.release)
+    },
     datasetsUpload: async ({ query, request }) => {
       const { received, upload } = await readUpload(request, query, library)
       return await library.add(received, upload)

@@ -62,13 +62,13 @@ export function createDatasetStore(db: Kysely<Tables>, transact: Transact): Data
       return (await db.selectFrom('datasets').select('id').execute()).map(({ id }) => id)
     },
 
-    uses: (id) => usesOf(db, id),
+    uses: (ids) => usesOf(db, ids),
 
     remove: (id) =>
       transact(async (trx) => {
         const row = await trx.selectFrom('datasets').selectAll().where('id', '=', id).executeTakeFirst()
         if (!row) return null
-        const busy = (await usesOf(trx, id)).find(({ ended }) => !ended)
+        const busy = (await usesOf(trx, [id])).get(id)?.find(({ ended }) => !ended)
         if (busy)
           throw new ServiceError(
             'conflict',
@@ -80,20 +80,25 @@ export function createDatasetStore(db: Kysely<Tables>, transact: Transact): Data
   }
 }
 
-/** Newest first. Plans that don't hold the id as text are not even parsed. */
-async function usesOf(db: Kysely<Tables> | Transaction<Tables>, id: string): Promise<DatasetUse[]> {
+/** One look at all jobs, however many are asked for. Plans that hold none of the ids as text are not even parsed. */
+async function usesOf(
+  db: Kysely<Tables> | Transaction<Tables>,
+  ids: readonly string[],
+): Promise<Map<string, DatasetUse[]>> {
+  const [only] = ids
   const rows = await db
     .selectFrom('jobs')
     .select(['name', 'plan', 'completed_at'])
-    .where(sql<boolean>`plan like ${`%"${id}"%`}`)
+    .where(sql<boolean>`plan like ${ids.length === 1 ? `%"${only}"%` : '%"id":"ds%'}`)
     .orderBy('seq', 'desc')
     .execute()
-  return rows
-    .filter((row) => {
-      const { dataset, validation }: JobPlan = JSON.parse(row.plan)
-      return dataset.id === id || validation?.id === id
-    })
-    .map(({ name, completed_at }) => ({ name, ended: completed_at !== null }))
+  const uses = new Map(ids.map((id): [string, DatasetUse[]] => [id, []]))
+  for (const { name, plan, completed_at } of rows) {
+    const { dataset, validation }: JobPlan = JSON.parse(plan)
+    for (const id of new Set([dataset.id, validation?.id]))
+      if (id !== undefined) uses.get(id)?.push({ name, ended: completed_at !== null })
+  }
+  return uses
 }
 
 function toDataset(row: Selectable<Tables['datasets']>): DatasetRecord {

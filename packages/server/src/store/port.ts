@@ -67,8 +67,8 @@ export interface DatasetStore {
   /** Newest first, those that came before `after`. ServiceError('not_found') when that is gone. */
   list(limit: number, after?: string): Promise<DatasetRecord[]>
   ids(): Promise<string[]>
-  /** Experiments whose plan names it for training or validation, newest first. */
-  uses(id: string): Promise<DatasetUse[]>
+  /** Experiments whose plans name them for training or validation, newest first. */
+  uses(ids: readonly string[]): Promise<Map<string, DatasetUse[]>>
   /** null: there is none. ServiceError('conflict') while a job that uses it has not ended. */
   remove(id: string): Promise<DatasetRecord | null>
 }

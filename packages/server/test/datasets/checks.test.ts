@@ -15,9 +15,19 @@ describe('every check', () => {
     expect(issue?.field).toBe(field ?? issue?.field)
   })
 
-  it('has a golden case (file_changed is in snapshot.test.ts)', () => {
+  it('has a golden case, or one in snapshot.test.ts or containers.test.ts', () => {
     const covered = new Set(GOLDEN.map(({ code }) => code))
-    expect(Object.keys(CODES).filter((code) => !covered.has(code as Code))).toEqual(['file_changed'])
+    const elsewhere = [
+      'file_changed',
+      'bad_gzip',
+      'expands_too_far',
+      'no_header',
+      'bad_csv',
+      'ragged_row',
+      'bad_parquet',
+      'unsupported_parquet',
+    ]
+    expect(Object.keys(CODES).filter((code) => !covered.has(code as Code))).toEqual(elsewhere)
   })
 })
 

@@ -6,6 +6,7 @@ import { gzipSync } from 'node:zlib'
 import { type Dataset, type DatasetRow, REPAIRS, type RepairName } from '@mlx-training/contract'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { receive } from '../../src/datasets/library/receive.ts'
 import { createService, type Service } from '../http/service.ts'
 import { alpacaRows, lines } from './helpers.ts'
 
@@ -66,6 +67,11 @@ describe('an uploaded data set', () => {
       code: 'payload_too_large',
     })
     await expect(service.library.receive(Readable.from([]), 2_000_000)).resolves.toMatchObject({ bytes: 0 })
+    const noRoom = receive(Readable.from([]), service.folder, 1e18, 1e17)
+    await expect(noRoom).rejects.toMatchObject({
+      code: 'insufficient_storage',
+      message: expect.stringContaining(' free'),
+    })
     const broken = Readable.from(
       (function* () {
         yield Buffer.from('{}')
@@ -131,7 +137,7 @@ describe('rows', () => {
   })
 
   it('of Parquet have no lines', async () => {
-    const { id } = await upload('x.parquet', await readFile(join(PARQUET, 'messages.index.parquet')))
+    const { id, report } = await upload('x.parquet', await readFile(join(PARQUET, 'messages.index.parquet')))
     const [first, , empty] = (await page(id)).rows
     expect(first).toMatchObject({
       sample: 0,
@@ -139,6 +145,8 @@ describe('rows', () => {
       messages: [{ role: 'user' }, { role: 'assistant' }],
       issues: [{ code: 'unknown_key', field: 'id', line: null }],
     })
+    expect(report.errors[0]).toMatch(/^Sample 2: /)
+    expect(report.issues.every(({ line }) => line === null)).toBe(true)
     expect(empty).toMatchObject({
       messages: null,
       issues: [{ code: 'unknown_key' }, { code: 'empty_conversation', line: null }],

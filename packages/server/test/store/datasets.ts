@@ -86,16 +86,22 @@ export function datasetConformance(open: () => Store): void {
       await store.insertJob(job('second', b.id, a.id), [])
       // Its name alone is no use of it.
       await store.insertJob(job(b.id, null, null), [])
-      expect(await store.datasets.uses(a.id)).toEqual([
-        { name: 'second', ended: false },
-        { name: 'first', ended: false },
-      ])
-      expect(await store.datasets.uses(b.id)).toEqual([{ name: 'second', ended: false }])
+      const usesOfB = [{ name: 'second', ended: false }]
+      const usesOfA = [...usesOfB, { name: 'first', ended: false }]
+      expect(await store.datasets.uses([a.id])).toEqual(new Map([[a.id, usesOfA]]))
+      expect(await store.datasets.uses([b.id, a.id, 'ds_none'])).toEqual(
+        new Map([
+          [b.id, usesOfB],
+          [a.id, usesOfA],
+          ['ds_none', []],
+        ]),
+      )
+      expect(await store.datasets.uses([])).toEqual(new Map())
       const refused = store.datasets.remove(b.id)
       await expect(refused).rejects.toBeInstanceOf(ServiceError)
       await expect(refused).rejects.toMatchObject({ code: 'conflict', message: expect.stringContaining('"second"') })
       await store.update(first.id, null, () => ({ change: { completedAt: '2026-01-01T00:00:00Z' }, events: [] }))
-      expect((await store.datasets.uses(a.id))[1]).toEqual({ name: 'first', ended: true })
+      expect((await store.datasets.uses([a.id])).get(a.id)?.[1]).toEqual({ name: 'first', ended: true })
       await store.removeJob('second', () => {})
       expect(await store.datasets.remove(b.id)).toEqual(b)
       expect(await store.datasets.remove(b.id)).toBeNull()

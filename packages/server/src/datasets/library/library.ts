@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Dataset, type DatasetOrigin, ServiceError } from '@mlx-training/contract'
-import type { DatasetRecord, DatasetStore } from '../../store/port.ts'
+import type { DatasetRecord, DatasetStore, DatasetUse } from '../../store/port.ts'
 import type { ExpansionLimits } from '../containers/gzip.ts'
 import { containerOf } from '../containers/index.ts'
 import type { DatasetFile, Datasets } from '../port.ts'
@@ -39,11 +39,7 @@ export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions
     return dataset
   }
 
-  const shown = async ({ identity: _, createdAt, ...dataset }: DatasetRecord): Promise<Dataset> => ({
-    ...dataset,
-    created_at: createdAt,
-    experiments: (await store.uses(dataset.id)).map(({ name }) => name),
-  })
+  const shown = async (dataset: DatasetRecord): Promise<Dataset> => told(dataset, await store.uses([dataset.id]))
 
   const withRows = async <T>(dataset: DatasetRecord, work: (index: RowIndex) => Promise<T>): Promise<T> => {
     const index = await shelf.open(dataset.id, 'index')
@@ -128,12 +124,11 @@ export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions
     async list(limit, after) {
       const found = await store.list(limit + 1, after)
       const page = found.slice(0, limit)
-      const datasets = await Promise.all(
-        page.map(async (record) => {
-          const { report: _, ...summary } = await shown(record)
-          return summary
-        }),
-      )
+      const uses = await store.uses(page.map(({ id }) => id))
+      const datasets = page.map((dataset) => {
+        const { report: _, ...summary } = told(dataset, uses)
+        return summary
+      })
       return { datasets, next: found.length > limit ? (page.at(-1)?.id ?? null) : null }
     },
 
@@ -203,6 +198,14 @@ export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions
     },
 
     sweep: async () => shelf.sweep(new Set(await store.ids())),
+  }
+}
+
+function told({ identity: _, createdAt, ...dataset }: DatasetRecord, uses: Map<string, DatasetUse[]>): Dataset {
+  return {
+    ...dataset,
+    created_at: createdAt,
+    experiments: (uses.get(dataset.id) ?? []).map(({ name }) => name),
   }
 }
 
