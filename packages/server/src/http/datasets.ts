@@ -7,6 +7,7 @@ import { readUpload } from './upload.ts'
 
 type DatasetRoutes =
   | 'datasetsValidate'
+  | 'datasetsPreview'
   | 'datasetsUpload'
   | 'datasetsList'
   | 'datasetsGet'
