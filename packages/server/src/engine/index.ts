@@ -18,7 +18,7 @@ export interface EngineOptions {
 /** Starts the probe at once. Nothing here throws for want of a Python: `health` tells. */
 export function createEngine(
   config: Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>,
-  log: Pick<BaseLogger, 'info' | 'warn'>,
+  log: Pick<BaseLogger, 'info' | 'warn' | 'debug'>,
   { deadlines, idle = (config.generation?.idleSeconds ?? 600) * 1000 }: EngineOptions = {},
 ): Engine {
   let health = STARTING
@@ -53,7 +53,7 @@ export function createEngine(
     ready: () => ready,
     train(command, onFrame) {
       mustBeAvailable()
-      return startTraining(config, command, onFrame, deadlines)
+      return startTraining(config, command, onFrame, log, deadlines)
     },
     async generate(command, options) {
       mustBeAvailable()

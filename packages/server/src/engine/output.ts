@@ -15,21 +15,25 @@ export const LOG_BYTES = 4 << 20
 export class Output {
   #tail = ''
   readonly #path: string | null
+  readonly #onLine: ((line: string) => void) | undefined
   readonly #limit: number
   #written = 0
   #queue: Promise<void> = Promise.resolve()
 
-  /** `path`: the log file; null keeps none. */
-  constructor(path: string | null, limit = LOG_BYTES) {
+  /** `path`: the log file; null keeps none. `onLine` is told every line that holds something. */
+  constructor(path: string | null, onLine?: (line: string) => void, limit = LOG_BYTES) {
     this.#path = path
+    this.#onLine = onLine
     this.#limit = limit
   }
 
   /** Reads until the stream ends, at the file's pace. `inTail`: whether these lines may explain an end (stderr). */
   async drain(stream: Readable, inTail: boolean): Promise<void> {
     stream.setEncoding('utf8')
+    let rest = ''
     try {
       for await (const text of stream as AsyncIterable<string>) {
+        rest = this.#tell(rest + text)
         if (inTail) this.#tail = (this.#tail + text).slice(-TAIL_CHARACTERS)
         this.#queue = this.#queue.then(() => this.#write(text))
         await this.#queue
@@ -37,6 +41,16 @@ export class Output {
     } catch {
       // Cut off while a process is being killed: what came is what there is.
     }
+    this.#tell(`${rest}\n`)
+  }
+
+  /** Tells the whole lines of a text, and returns what follows them. */
+  #tell(text: string): string {
+    if (!this.#onLine) return ''
+    const lines = text.split(/[\r\n]+/)
+    const rest = lines.pop() ?? ''
+    for (const line of lines) if (line.trim() !== '') this.#onLine(line)
+    return rest.slice(-TAIL_CHARACTERS)
   }
 
   /** The last lines of stderr that tell something, oldest first. */

@@ -29,6 +29,8 @@ export interface EngineProcessOptions {
   module: 'probe' | 'train' | 'estimate' | 'serve' | 'gguf'
   /** Log file for stdout and stderr; null keeps none. */
   logFile: string | null
+  /** Each line that it prints. */
+  onLine?: (line: string) => void
   /** In order, one at a time: the pipe is not read on while the promise is pending. A rejection ends the process. */
   onFrame: (frame: Frame) => Promise<void> | void
   deadlines?: Partial<Deadlines>
@@ -53,7 +55,7 @@ export class EngineProcess {
   /** ServiceError('unavailable') when Python can't be started. */
   constructor(config: Pick<Config, 'python' | 'engineSource' | 'home'>, options: EngineProcessOptions) {
     this.#deadlines = { ...DEADLINES, ...options.deadlines }
-    this.#output = new Output(options.logFile)
+    this.#output = new Output(options.logFile, options.onLine)
     this.#child = spawn(config.python, ['-m', `mlx_engine.${options.module}`, ownerArgument(config.home)], {
       // Its own process group: signals go to it and to all that it started, and Ctrl-C in a terminal does not.
       detached: true,

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { Frame, FrameOf, TrainCommand } from '@mlx-training/contract'
+import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
 import { explain, ranOutOfMemory } from './exit.ts'
 import type { TrainingExit, TrainingProcess } from './port.ts'
@@ -10,6 +11,7 @@ export function startTraining(
   config: Pick<Config, 'python' | 'engineSource' | 'home'>,
   command: TrainCommand,
   onFrame: (frame: Frame) => Promise<void> | void,
+  log: Pick<BaseLogger, 'debug'>,
   deadlines?: Partial<Deadlines>,
 ): TrainingProcess {
   let finished: FrameOf<'finished'> | null = null
@@ -17,6 +19,7 @@ export function startTraining(
   const engine = new EngineProcess(config, {
     module: 'train',
     logFile: join(config.home, 'runs', command.job_id, 'engine.log'),
+    onLine: (line) => log.debug({ job_id: command.job_id, attempt: command.attempt, engine: line }, 'engine'),
     deadlines,
     async onFrame(frame) {
       if (frame.type === 'finished') finished = frame

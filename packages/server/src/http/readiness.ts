@@ -1,6 +1,6 @@
-import { statfs } from 'node:fs/promises'
 import { type Checks, ServiceError } from '@mlx-training/contract'
 import type { Engine } from '../engine/port.ts'
+import { freeBytes, RESERVE_BYTES } from '../jobs/space.ts'
 import type { Store } from '../store/port.ts'
 import type { Handler } from './routes.ts'
 
@@ -8,9 +8,6 @@ export type Readiness = () => Promise<Checks>
 
 /** How long an answer holds: load balancers may ask as often as they like. */
 const CACHE_MILLISECONDS = 500
-
-/** With less than this the next checkpoint or commit may fail. */
-const LEAST_FREE_BYTES = 64 << 20
 
 export function createReadiness(deps: {
   store: Pick<Store, 'check'>
@@ -35,8 +32,9 @@ async function look({ store, engine, home }: Parameters<typeof createReadiness>[
       () => 'ok' as const,
       () => 'unavailable' as const,
     ),
-    statfs(home).then(
-      ({ bavail, bsize }) => (bavail * bsize < LEAST_FREE_BYTES ? 'full' : 'ok'),
+    // As full as that no job would be accepted.
+    freeBytes(home).then(
+      (free) => (free < RESERVE_BYTES ? 'full' : 'ok'),
       () => 'unavailable' as const,
     ),
   ])

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Frame, ServiceError } from '@mlx-training/contract'
-import type { BaseLogger } from 'pino'
+import type { Logger } from 'pino'
 import type { Engine, TrainingProcess } from '../engine/port.ts'
 import type { Notifier } from '../events/notifier.ts'
 import type { Models } from '../models/port.ts'
@@ -24,7 +24,7 @@ export interface RunDependencies {
   sweeper: Pick<Sweeper, 'sweep'>
   /** Folder for tokenised data sets; may be emptied at any time. */
   tokenCache: string
-  log: Pick<BaseLogger, 'info' | 'warn' | 'error'>
+  log: Pick<Logger, 'info' | 'warn' | 'error' | 'child'>
 }
 
 const STAGE_MILLISECONDS = 250
@@ -35,6 +35,7 @@ export class Run {
   readonly done: Promise<Job | null>
   readonly #job: Job
   readonly #deps: RunDependencies
+  readonly #log: Pick<Logger, 'info' | 'warn' | 'error'>
   readonly #download = new AbortController()
   readonly #closing = new AbortController()
   #process: TrainingProcess | null = null
@@ -44,17 +45,17 @@ export class Run {
   constructor(job: Job, dependencies: RunDependencies) {
     this.#job = job
     this.#deps = dependencies
+    this.#log = dependencies.log.child({ job_id: job.id, attempt: job.attempt })
     this.done = this.#course()
   }
 
   /** Looks up what the user wants now. */
   async obey(): Promise<void> {
-    const { store, log } = this.#deps
     try {
-      this.#follow(await store.jobById(this.#job.id))
+      this.#follow(await this.#deps.store.jobById(this.#job.id))
     } catch (error) {
       // The next frame's write brings the wish along, too.
-      log.warn({ err: error, job: this.#job.id }, 'what is wanted of a job could not be read')
+      this.#log.warn({ err: error }, 'what is wanted of a job could not be read')
     }
   }
 
@@ -71,7 +72,7 @@ export class Run {
   async #course(): Promise<Job | null> {
     const input = await this.#work()
     // Should that fail, the next attempt takes the lease away.
-    await revokeLease(this.#job).catch((error) => this.#deps.log.warn({ err: error, job: this.#job.id }, 'lease kept'))
+    await revokeLease(this.#job).catch((error) => this.#log.warn({ err: error }, 'lease kept'))
     return await this.#settle(input)
   }
 
@@ -104,7 +105,7 @@ export class Run {
       const frame = { type: 'stage', stage, done, total } as const
       written = written
         .then(() => this.#write((job) => project(job, frame, now(), existsSync)))
-        .catch((error) => this.#deps.log.warn({ err: error, job: this.#job.id }, 'progress was not written'))
+        .catch((error) => this.#log.warn({ err: error }, 'progress was not written'))
     }
     try {
       return await this.#deps.models.ensure(this.#job.plan.model, { onProgress, signal: this.#download.signal })
@@ -115,8 +116,7 @@ export class Run {
 
   async #frame(frame: Frame): Promise<void> {
     if (frame.type === 'stage' && !this.#isDue(frame.stage, frame.done, frame.total)) return
-    if (frame.type === 'error' && frame.traceback)
-      this.#deps.log.warn({ job: this.#job.id, traceback: frame.traceback }, frame.message)
+    if (frame.type === 'error' && frame.traceback) this.#log.warn({ traceback: frame.traceback }, frame.message)
     if (frame.type === 'alive' || frame.type === 'hello' || frame.type === 'error' || frame.type === 'finished') return
     this.#follow(await this.#write((job) => project(job, frame, now(), existsSync)))
   }
@@ -147,7 +147,7 @@ export class Run {
 
   /** While the disk is full the engine waits with its frames, and goes on when there is room. */
   async #write(decide: (job: Job) => JobUpdate | null): Promise<Job | null> {
-    const { store, notifier, log } = this.#deps
+    const { store, notifier } = this.#deps
     for (;;) {
       try {
         const job = await store.update(this.#job.id, this.#job.attempt, decide)
@@ -156,24 +156,23 @@ export class Run {
       } catch (error) {
         const passing = error instanceof ServiceError && ['insufficient_storage', 'unavailable'].includes(error.code)
         if (!passing || this.#closing.signal.aborted) throw error
-        log.warn({ job: this.#job.id }, `${error.message}; the job waits`)
+        this.#log.warn(`${error.message}; the job waits`)
         await sleep(RETRY_MILLISECONDS, undefined, { signal: this.#closing.signal }).catch(() => {})
       }
     }
   }
 
   async #settle(input: Input): Promise<Job | null> {
-    const { log } = this.#deps
     for (;;) {
       try {
         const job = await this.#write((current) => {
           const result = transition(current, input, now())
           return 'conflict' in result ? null : result
         })
-        log.info({ job: this.#job.id, state: job?.state, reason: job?.reason }, `job ${this.#job.name} ${job?.state}`)
+        this.#log.info({ state: job?.state, reason: job?.reason }, `job ${this.#job.name} ${job?.state}`)
         return job
       } catch (error) {
-        log.error({ err: error, job: this.#job.id }, 'the end of a run was not written')
+        this.#log.error({ err: error }, 'the end of a run was not written')
         // What can't be written now is put right at the next start, which finds the job at work without a process.
         if (this.#closing.signal.aborted) return null
         await sleep(RETRY_MILLISECONDS, undefined, { signal: this.#closing.signal }).catch(() => {})

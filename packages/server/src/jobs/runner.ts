@@ -66,7 +66,7 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
       const job = await store.claim((queued) => move(queued, { type: 'claim' }), [...resting.keys()])
       if (!job) return
       notifier.publish('events', job.id)
-      log.info({ job: job.id, attempt: job.attempt }, `job ${job.name} preparing`)
+      log.info({ job_id: job.id, attempt: job.attempt }, `job ${job.name} preparing`)
       const run = new Run(job, dependencies)
       runs.set(job.id, run)
       void run.done.then((ended) => {
@@ -91,7 +91,7 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
     async start() {
       for (const left of await store.jobs(AT_WORK)) {
         const { id, attempt } = left
-        await revokeLease(left).catch((error) => log.warn({ err: error, job: id }, 'lease kept'))
+        await revokeLease(left).catch((error) => log.warn({ err: error, job_id: id, attempt }, 'lease kept'))
         await store.update(id, attempt, (job) => move(job, { type: 'crashed', reason: 'The server was restarted' }))
         notifier.publish('events', id)
       }
@@ -99,7 +99,7 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
         runs
           .get(id)
           ?.obey()
-          .catch((error) => log.error({ err: error, job: id }, 'a command could not be read'))
+          .catch((error) => log.error({ err: error, job_id: id }, 'a command could not be read'))
         nudge()
       })
       timer = setInterval(nudge, poll)

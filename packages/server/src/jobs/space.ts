@@ -12,7 +12,7 @@ const STATE: Record<(typeof OPTIMIZERS)[number], number> = { adamw: 2, adam: 2, 
 const CHECKPOINTS = 4
 const BYTES_PER_VALUE = 4
 /** For what else writes there: the log and the database of all jobs, tokenised data, other programs. */
-const RESERVE_BYTES = 256 << 20
+export const RESERVE_BYTES = 256 << 20
 
 /** ServiceError('insufficient_storage') with figures, when the output folder's or the home's file system is too full. */
 export async function checkSpace(
@@ -68,7 +68,7 @@ async function checkpointBytes(request: StartRequest, { method, model }: Pick<Jo
 }
 
 /** On the file system that holds the folder, or will. */
-async function freeBytes(folder: string): Promise<number> {
+export async function freeBytes(folder: string): Promise<number> {
   try {
     const { bavail, bsize } = await statfs(folder)
     return bavail * bsize

@@ -20,3 +20,10 @@ it('keeps what tells why a process ended, however many stacks are dumped after i
   await output.drain(Readable.from([`${written.join('\n')}\n`]), true)
   expect(output.lines()).toEqual(written.slice(0, 4))
 })
+
+it('tells whole lines, however the text was cut, and the last one without a line break', async () => {
+  const told: string[] = []
+  const output = new Output(null, (line) => told.push(line))
+  await output.drain(Readable.from(['one\ntw', 'o\r\n\n  \nthr', 'e', 'e']), false)
+  expect(told).toEqual(['one', 'two', 'three'])
+})

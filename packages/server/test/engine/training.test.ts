@@ -2,6 +2,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Frame, ServiceError } from '@mlx-training/contract'
+import pino from 'pino'
 import { afterEach, describe, expect, it } from 'vitest'
 import { LOG_BYTES } from '../../src/engine/output.ts'
 import type { Deadlines } from '../../src/engine/process.ts'
@@ -9,7 +10,12 @@ import { startTraining } from '../../src/engine/training.ts'
 import { anyTrainCommand, type FakeEngine, fakeEngine, isAlive, until } from './fake.ts'
 
 let fake: FakeEngine
-afterEach(() => fake.remove())
+let logged: string[] = []
+const log = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) })
+afterEach(() => {
+  fake.remove()
+  logged = []
+})
 
 function start(
   train: string,
@@ -17,7 +23,7 @@ function start(
   deadlines: Partial<Deadlines> = {},
 ) {
   fake = fakeEngine({ train })
-  return startTraining(fake.config, anyTrainCommand, onFrame, deadlines)
+  return startTraining(fake.config, anyTrainCommand, onFrame, log, deadlines)
 }
 
 /** The pid of a grandchild that the fake tells in a warning. */
@@ -50,6 +56,9 @@ finished(step=300)`,
       Array.from({ length: 300 }, (_, index) => index + 1),
     )
     expect(frames.at(-1)?.type).toBe('finished')
+    const lines = logged.map((line) => JSON.parse(line))
+    expect(lines.filter((line) => line.engine === 'noise that is no frame')).toHaveLength(30)
+    for (const line of lines) expect(line).toMatchObject({ job_id: 'job_1', attempt: 1, level: 20 })
   })
 
   it('is not read on while a frame is being handled: the engine waits', async () => {
@@ -296,8 +305,8 @@ while True: send("alive", memory_mb=1.0); time.sleep(0.05)`,
   it('nothing to start', () => {
     fake = fakeEngine({})
     const config = { ...fake.config, python: join(fake.folder, 'none', 'python') }
-    expect(() => startTraining(config, anyTrainCommand, () => {})).toThrow(ServiceError)
-    expect(() => startTraining(config, anyTrainCommand, () => {})).toThrow(
+    expect(() => startTraining(config, anyTrainCommand, () => {}, log)).toThrow(ServiceError)
+    expect(() => startTraining(config, anyTrainCommand, () => {}, log)).toThrow(
       `The engine is not set up: there is no Python at ${config.python}. Run "npm run setup"`,
     )
   })

@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { JobEvent } from '@mlx-training/contract'
+import pino from 'pino'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { MAX_FRUITLESS_OUT_OF_MEMORY } from '../../src/jobs/machine.ts'
 import type { Job } from '../../src/jobs/port.ts'
@@ -272,13 +273,13 @@ finished(step=40)`)
 
   it('waits with its frames while the database has no room, and loses none', async () => {
     const said: string[] = []
-    const note = (_: unknown, text?: string) => void said.push(text ?? '')
+    const log = pino({}, { write: (line: string) => said.push(line) })
     const train = `${BEGIN}
 prepared()
 command()
 for number in range(1, 301): step(number)
 finished("stopped", 300)`
-    await open(train, { log: { info: note, warn: note, error: note } })
+    await open(train, { log })
     await house.submit()
     await house.reaches('a', 'running')
     await house.jobs.stop('a')
