@@ -212,6 +212,7 @@ def publish(folder: Path, output: Path, lease: Lease = UNSUPERVISED) -> None:
         failpoint("result.written")
         with lease.held():
             os.replace(temporary, output / name)
+        temporary.unlink(missing_ok=True)  # a rename between links to one file does nothing: it was published before
         failpoint("result.renamed")
     sync(output)
     failpoint("result.published")
