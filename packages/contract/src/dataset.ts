@@ -1,9 +1,10 @@
 import { type Static, Type } from 'typebox'
 import { Nullable } from './common.ts'
 import { DatasetFormat } from './job.ts'
+import { Supervision, SupervisionSettings } from './supervision.ts'
 
 export const ValidateRequest = Type.Object(
-  { file_path: Type.String({ minLength: 1, maxLength: 4096 }) },
+  { file_path: Type.String({ minLength: 1, maxLength: 4096 }), ...SupervisionSettings },
   { $id: 'ValidateRequest', additionalProperties: false },
 )
 export type ValidateRequest = Static<typeof ValidateRequest>
@@ -41,6 +42,7 @@ export const ValidateResponse = Type.Object(
     }),
     valid_samples: Type.Integer(),
     size_bytes: Type.Integer(),
+    supervision: Type.Optional(Nullable(Supervision)),
   },
   { $id: 'ValidateResponse' },
 )

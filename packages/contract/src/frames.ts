@@ -450,12 +450,14 @@ export const InspectCommand = frame('inspect', {
   dataset: DatasetSpec,
   seed: Type.Integer(),
 })
+export type InspectCommand = Static<typeof InspectCommand>
 export const PreviewCommand = frame('preview', {
   id: Type.String(),
   model_path: Type.String(),
   dataset: DatasetSpec,
   samples: Type.Array(Type.Integer(), { description: 'Rows of the file that the user gave, from 0' }),
 })
+export type PreviewCommand = Static<typeof PreviewCommand>
 
 export const COMMANDS = {
   train: TrainCommand,

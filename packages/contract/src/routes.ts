@@ -14,6 +14,7 @@ import {
 } from './job.ts'
 import { ModelsResponse } from './model.ts'
 import { CloneRequest, EstimateRequest, EstimateResponse, StartRequest, StartResponse } from './start.ts'
+import { PreviewRequest, PreviewResponse } from './supervision.ts'
 import {
   CleanRequest,
   CleanResponse,
@@ -209,12 +210,22 @@ export const ROUTES = {
   datasetsValidate: {
     method: 'POST',
     path: '/datasets/validate',
-    summary: 'Check a data set and detect its format',
+    summary: 'Check a data set and detect its format; with a model named, tell what training would make of its rows',
     tag: 'datasets',
     auth: 'optional',
     scope: 'read',
     body: ValidateRequest,
     response: ValidateResponse,
+  },
+  datasetsPreview: {
+    method: 'POST',
+    path: '/datasets/preview',
+    summary: 'The mask of single rows: every token with what becomes of it in training',
+    tag: 'datasets',
+    auth: 'required',
+    scope: 'read',
+    body: PreviewRequest,
+    response: PreviewResponse,
   },
   datasetsUpload: {
     method: 'POST',

@@ -4,6 +4,7 @@ import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
 import { estimate } from './estimate.ts'
 import { createGeneration } from './generation.ts'
+import { createInspection } from './inspection.ts'
 import type { Engine } from './port.ts'
 import type { Deadlines } from './process.ts'
 import { importGguf, probe, STARTING, type Task } from './tasks.ts'
@@ -14,6 +15,9 @@ export interface EngineOptions {
   /** Milliseconds without a request after which the generation process ends; left out, the configuration's. */
   idle?: number
 }
+
+/** It holds 300 MB of libraries and a tokenizer, and takes three seconds to start. */
+const INSPECTION_IDLE_MS = 120_000
 
 /** Starts the probe at once. Nothing here throws for want of a Python: `health` tells. */
 export function createEngine(
@@ -38,6 +42,12 @@ export function createEngine(
     onCrash: (reason) => log.warn({ reason }, 'generation process ended'),
   })
 
+  const inspection = createInspection(config, {
+    deadlines,
+    idle: Math.min(idle, INSPECTION_IDLE_MS),
+    onCrash: (reason) => log.warn({ reason }, 'inspection process ended'),
+  })
+
   async function run<T>(task: Task<T>): Promise<T> {
     tasks.add(task)
     return await task.result.finally(() => tasks.delete(task))
@@ -58,6 +68,14 @@ export function createEngine(
     async generate(command, options) {
       mustBeAvailable()
       return generation.generate(command, options)
+    },
+    async inspect(command, options) {
+      mustBeAvailable()
+      return inspection.inspect(command, options)
+    },
+    async preview(command, options) {
+      mustBeAvailable()
+      return inspection.preview(command, options)
     },
     async importGguf(ggufPath, outputPath, onStage) {
       mustBeAvailable()
@@ -81,7 +99,7 @@ export function createEngine(
       probing.cancel()
       const running = [...tasks]
       for (const task of running) task.cancel()
-      await Promise.allSettled([generation.close(), ready, ...running.map(({ result }) => result)])
+      await Promise.allSettled([generation.close(), inspection.close(), ready, ...running.map(({ result }) => result)])
     },
   }
 }

@@ -1,4 +1,14 @@
-import type { EngineHealth, Frame, FrameOf, GenerateCommand, TrainCommand } from '@mlx-training/contract'
+import type {
+  EngineHealth,
+  Frame,
+  FrameOf,
+  GenerateCommand,
+  InspectCommand,
+  PreviewCommand,
+  PreviewRow,
+  SupervisionReport,
+  TrainCommand,
+} from '@mlx-training/contract'
 
 /** Why a training process is gone, in words that a user can act on. */
 export interface TrainingExit {
@@ -32,7 +42,16 @@ export interface Estimate {
   ranOut: string | null
 }
 
-export interface Engine {
+type Asked<C> = Omit<C, 'type' | 'id'>
+
+/** What training would make of a data set, told by a process that reads no weights: one command at a time, in the order
+ *  they come; ServiceError('rate_limited') when many wait. An aborted signal cancels. Engine errors become ServiceErrors. */
+export interface Inspection {
+  inspect(command: Asked<InspectCommand>, options: { signal?: AbortSignal }): Promise<SupervisionReport>
+  preview(command: Asked<PreviewCommand>, options: { signal?: AbortSignal }): Promise<PreviewRow[]>
+}
+
+export interface Engine extends Inspection {
   /** As probed at start; never throws. */
   health(): EngineHealth
   /** Resolves when the first probe has ended, whatever it found. */

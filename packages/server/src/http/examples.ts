@@ -226,6 +226,48 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
       counts: { short_instruction: 1, long_output: 1 },
       valid_samples: 1000,
       size_bytes: 482113,
+      supervision: null,
+    },
+  },
+  datasetsPreview: {
+    response: {
+      model_name: 'mlx-community/Qwen2.5-1.5B-4bit',
+      format: 'alpaca',
+      rows: [
+        {
+          sample: 0,
+          problem: null,
+          notes: [],
+          texts: [
+            {
+              parts: [
+                { role: null, text: '<|im_start|>user\n' },
+                { role: 'user', text: 'Hi' },
+                { role: null, text: '<|im_end|>\n<|im_start|>assistant\n' },
+                { role: 'assistant', text: 'Hello!' },
+                { role: null, text: '<|im_end|>\n' },
+              ],
+              pieces: [
+                { text: '<|im_start|>', ids: [151644], state: 'masked' },
+                { text: 'user', ids: [872], state: 'masked' },
+                { text: '\n', ids: [198], state: 'masked' },
+                { text: 'Hi', ids: [13048], state: 'masked' },
+                { text: '<|im_end|>', ids: [151645], state: 'masked' },
+                { text: '\n', ids: [198], state: 'masked' },
+                { text: '<|im_start|>', ids: [151644], state: 'masked' },
+                { text: 'assistant', ids: [77091], state: 'masked' },
+                { text: '\n', ids: [198], state: 'masked' },
+                { text: 'Hello', ids: [9707], state: 'trained' },
+                { text: '!', ids: [0], state: 'trained' },
+                { text: '<|im_end|>', ids: [151645], state: 'trained' },
+                { text: '\n', ids: [198], state: 'unused' },
+              ],
+              tokens: { total: 13, trained: 3, masked: 9, cut: 0, unused: 1 },
+              omitted: 0,
+            },
+          ],
+        },
+      ],
     },
   },
   generate: {

@@ -43,7 +43,7 @@ export interface Resolved {
  */
 export async function resolveTraining(request: StartRequest | EstimateRequest, deps: ResolveDeps): Promise<Resolved> {
   checkRequest(request)
-  const health = await workingEngine(deps.engine)
+  const health = await workingEngine(deps.engine, 'Training')
   checkRanks(request.ranks, health)
   const model = await atField('model_name', () => deps.models.resolve(request.model_name))
   const base = await baseOf(model)
@@ -101,10 +101,11 @@ export async function atField<T>(field: string, work: () => Promise<T>): Promise
   }
 }
 
-async function workingEngine(engine: Pick<Engine, 'ready'>): Promise<EngineHealth> {
+/** ServiceError('unavailable') without an engine; `what` needs one. */
+export async function workingEngine(engine: Pick<Engine, 'ready'>, what: string): Promise<EngineHealth> {
   const health = await engine.ready()
   if (health.state !== 'ready')
-    throw new ServiceError('unavailable', `Training needs the engine, which is not available: ${health.reason}`)
+    throw new ServiceError('unavailable', `${what} needs the engine, which is not available: ${health.reason}`)
   return health
 }
 

@@ -15,7 +15,7 @@ export const isWanted = (name: string): boolean =>
   isWeights(name) || /^[^.].*\.(json|jsonl|jinja|txt|tiktoken)$/.test(name) || name === 'tokenizer.model'
 
 /**
- * Brings a commit's files into the cache and returns its snapshot folder. Weights come last, so that a folder with all
+ * Brings a commit's files into the cache, with its `weights` or without them, and returns its snapshot folder. Weights come last, so that a folder with all
  * its weights is complete, and a model that can't be used is refused before they are fetched. A file lies at
  * `blobs/ETAG.mlx-training.incomplete` until it is whole, checked against the hub's hash and fsynced; the next download
  * continues it. Two processes that write it write the same bytes at the same places.
@@ -26,11 +26,12 @@ export async function downloadSnapshot(
   cache: HubCache,
   repo: string,
   commit: string,
-  { signal, onProgress }: Required<Following>,
+  { signal, onProgress, weights: wanted }: Required<Following> & { weights: boolean },
 ): Promise<string> {
-  const files = (await hub.files(repo, commit, signal)).filter((file) => isWanted(file.name))
-  const weights = files.filter((file) => isWeights(file.name))
+  const all = (await hub.files(repo, commit, signal)).filter((file) => isWanted(file.name))
+  const weights = all.filter((file) => isWeights(file.name))
   if (!weights.length) throw new UnusableModel('has no weights named model*.safetensors')
+  const files = wanted ? all : all.filter((file) => !isWeights(file.name))
   const total = files.reduce((sum, file) => sum + file.size, 0)
   const present = await Promise.all(files.map((file) => sizeOf(cache.blob(repo, file.etag))))
   await checkSpace(cache.root, total - present.reduce((sum, size) => sum + size, 0), repo)
@@ -54,7 +55,7 @@ export async function downloadSnapshot(
   const small = files.filter((file) => !isWeights(file.name))
   for (const file of small) await get(file)
   await readConfig(cache.snapshot(repo, commit))
-  for (const file of weights) await get(file)
+  if (wanted) for (const file of weights) await get(file)
   return cache.snapshot(repo, commit)
 }
 

@@ -68,9 +68,14 @@ export async function readModelFolder(path: string): Promise<ModelFolder> {
     await readHeader(join(path, name)).catch(() => {
       throw new UnusableModel(`has a damaged or incomplete ${name}; copy or download it again`)
     })
-  if (!names.some((name) => TOKENIZER.test(name)))
-    throw new UnusableModel('has no tokenizer (tokenizer.json or tokenizer.model)')
+  await checkTokenizer(path, names)
   return { ...described, sizeBytes: await folderSize(path, names) }
+}
+
+/** Throws UnusableModel. */
+export async function checkTokenizer(path: string, names?: string[]): Promise<void> {
+  if (!(names ?? (await readdir(path))).some((name) => TOKENIZER.test(name)))
+    throw new UnusableModel('has no tokenizer (tokenizer.json or tokenizer.model)')
 }
 
 export async function folderSize(path: string, names?: string[]): Promise<number> {

@@ -8,7 +8,7 @@ import type { ClientPaths } from '../files/port.ts'
 import { HubCache, isCommit, isFolder, list } from './cache.ts'
 import { downloadSnapshot } from './download.ts'
 import { show, toServiceError } from './errors.ts'
-import { readModelFolder } from './folder.ts'
+import { checkTokenizer, readConfig, readModelFolder } from './folder.ts'
 import { Hub } from './hub.ts'
 import { isSegment, parseHubName } from './names.ts'
 import type { ModelRef, Models } from './port.ts'
@@ -57,6 +57,16 @@ class LocalModels implements Models {
       if (ref.kind === 'folder') return await complete(ref.path)
       if (ref.kind === 'gguf') return await this.#import(ref, following)
       return await this.#download(ref, following)
+    } catch (error) {
+      throw toServiceError(error, ref.name)
+    }
+  }
+
+  async ensureText(ref: ModelRef, following: Following): Promise<string> {
+    following.signal?.throwIfAborted()
+    try {
+      if (ref.kind !== 'hub') return await this.ensure(ref, following)
+      return await this.#download(ref, following, false)
     } catch (error) {
       throw toServiceError(error, ref.name)
     }
@@ -114,23 +124,32 @@ class LocalModels implements Models {
     })
   }
 
-  async #download(ref: ModelRef & { kind: 'hub' }, following: Following): Promise<string> {
+  /** Without `weights`, what is there of them is left as it is. */
+  async #download(ref: ModelRef & { kind: 'hub' }, following: Following, weights = true): Promise<string> {
     const here = this.#cache.snapshot(ref.repo, ref.revision)
-    if (await complete(here).catch(() => null)) return here
+    const check = weights ? complete : withText
+    if (await check(here).catch(() => null)) return here
     if (this.#config.hub.offline)
       throw new ServiceError(
         'unavailable',
         `${ref.name} is not complete in the Hugging Face cache, and HF_HUB_OFFLINE is set`,
       )
-    return await this.#shared.run(`${ref.repo}@${ref.revision}`, following, async (work) => {
+    return await this.#shared.run(`${ref.repo}@${ref.revision}${weights ? '' : ' text'}`, following, async (work) => {
       const commit = isCommit(ref.revision)
         ? ref.revision
         : (await this.#hub.describe(ref.repo, ref.revision, work.signal)).commit
-      const folder = await complete(await downloadSnapshot(this.#hub, this.#cache, ref.repo, commit, work))
+      const folder = await check(await downloadSnapshot(this.#hub, this.#cache, ref.repo, commit, { ...work, weights }))
       await this.#cache.setRef(ref.repo, parseHubName(ref.name)?.revision ?? 'main', commit)
       return folder
     })
   }
+}
+
+/** The folder, once its configuration and its tokenizer have been checked. */
+async function withText(path: string): Promise<string> {
+  await readConfig(path)
+  await checkTokenizer(path)
+  return path
 }
 
 /** The folder, once it has been checked. */

@@ -15,6 +15,8 @@ export interface Models {
       signal?: AbortSignal
     },
   ): Promise<string>
+  /** The same folder, of which only what decides how text becomes tokens need be there: no weights are downloaded. */
+  ensureText(ref: ModelRef, options: { signal?: AbortSignal }): Promise<string>
   /** Base models that are here now. */
   list(): Promise<ModelInfo[]>
   /** Name of the bundled model; null when it isn't set up. */

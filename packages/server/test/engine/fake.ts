@@ -56,9 +56,9 @@ export interface FakeEngine {
   remove(): void
 }
 
-/** `modules`: what follows the helpers above in train, estimate, serve, gguf or probe; a probe that works is there by default. */
+/** `modules`: what follows the helpers above in the engine's modules; a probe that works is there by default. */
 export function fakeEngine(
-  modules: Partial<Record<'probe' | 'train' | 'estimate' | 'serve' | 'gguf', string>>,
+  modules: Partial<Record<'probe' | 'train' | 'estimate' | 'serve' | 'inspect' | 'gguf', string>>,
 ): FakeEngine {
   const folder = mkdtempSync(join(tmpdir(), 'engine-'))
   const engineSource = join(folder, 'src')

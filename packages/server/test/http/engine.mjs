@@ -2,7 +2,7 @@
 // An engine process for tests of the HTTP service: speaks the real protocol, computes nothing. Its generations echo the
 // last user turn; "wait" as the prompt holds the answer back until it is cancelled, whose arrival is told on stderr; "full"
 // finds the queue full, "break" fails after a token. Its estimates are of 7000 s for 90,000 tokens an epoch; seed 1234567
-// holds them back, which is told on stderr.
+// holds them back, which is told on stderr. Its inspections refuse max_seq_length 13, and hold 14 back until it is cancelled.
 import { createWriteStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 
@@ -70,6 +70,55 @@ if (module === 'mlx_engine.estimate') {
     frames.end(() => process.exit(0))
   })
   input.on('close', () => process.exit(0))
+}
+
+if (module === 'mlx_engine.inspect') {
+  const input = createInterface({ input: process.stdin })
+  const alive = setInterval(() => send({ type: 'alive', memory_mb: 1 }), 2000)
+  input.on('line', (line) => inspect(JSON.parse(line)))
+  input.on('close', () => clearInterval(alive))
+}
+
+function inspect({ type, id, dataset, samples }) {
+  if (type === 'cancel') {
+    console.error(`cancelled ${id}`)
+    return send({ type: 'inspected', id, report: null })
+  }
+  console.error(`${type} ${dataset.path}`)
+  const { max_seq_length: limit, batch_size } = dataset
+  if (limit === 13) return send({ type: 'error', id, kind: 'invalid_model', message: 'no tokenizer', traceback: null })
+  if (limit === 14) return
+  if (type === 'preview') {
+    const rows = samples.map((sample) => ({ sample, problem: 'gone', notes: [], texts: [] }))
+    return send({ type: 'previewed', id, json: JSON.stringify(rows), more: false })
+  }
+  const message = '1 row (sample 3): the answer goes on'
+  const report = {
+    rows: 3,
+    used_rows: 3,
+    cut_rows: 1,
+    rows_without_supervision: 0,
+    rows_missing_end: 0,
+    rows_doubled_bos: 0,
+    examples: 3,
+    tokens: { total: 10, trained: 4, masked: 3, cut: 2, unused: 1 },
+    lengths: null,
+    longest: [{ sample: 3, tokens: 9 }],
+    limit,
+    suggested_max_seq_length: 64,
+    suggestion: 'holds every row',
+    batch_size,
+    steps_per_epoch: 1,
+    padding_share: 0,
+    padding_share_unpacked: 0.1,
+    packing: true,
+    chat_template: true,
+    opening: '',
+    findings: [{ code: 'cut_answers', rows: 1, samples: [3], message }],
+    refusal: dataset.truncation === 'error' ? 'one is too long' : null,
+    cached: false,
+  }
+  send({ type: 'inspected', id, report })
 }
 
 function answer({ id, messages, prompt, max_tokens, logprobs }) {

@@ -90,6 +90,7 @@ const RIGHT: { [N in RouteName]?: object } = {
   trainPriority: { priority: 3 },
   trainClone: { changes: { epochs: 2, lora: { lora_r: 4 } }, output_dir: 'cloned' },
   datasetsValidate: { file_path: 'data.json' },
+  datasetsPreview: { file_path: 'data.json', model_name: './tiny', samples: [0] },
   datasetsSplit: { validation_share: 0.2 },
   datasetsClean: { repairs: ['trim', 'drop_duplicates'], dry_run: true },
   generate: { prompt: 'Hi', model: './tiny', system: 'Brief' },

@@ -59,6 +59,19 @@ describe('downloads from a hub', () => {
     expect(hub.requests.length).toBe(asked)
   })
 
+  it('brings what decides text without the weights, which come when they are needed', async () => {
+    const folder = await world.models.ensureText(REF, {})
+    expect((await readdir(folder)).sort()).toEqual(['config.json', 'tokenizer.json', 'tokenizer_config.json'])
+    expect(hub.fetched()).not.toContain('model.safetensors')
+    const asked = hub.requests.length
+    expect(await world.models.ensureText(REF, {})).toBe(folder)
+    expect(hub.requests.length).toBe(asked)
+    expect(await world.models.resolve('acme/tiny')).toEqual(REF)
+    expect(await world.models.ensure(REF, {})).toBe(folder)
+    expect(await weightsOf(folder)).toBe(sha256(WEIGHTS))
+    expect(hub.fetched().filter((name) => name === 'tokenizer.json')).toHaveLength(1)
+  })
+
   it('is found by Python', async () => {
     const folder = await world.models.ensure(REF, {})
     const script =
