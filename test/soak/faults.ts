@@ -182,7 +182,7 @@ async function fillDisk(world: World, { moments, amount }: Plan, name: string): 
   try {
     const { bavail, bsize } = statfsSync(world.disk)
     const block = Buffer.alloc(1 << 20)
-    for (let left = bavail * bsize - amount * 300_000; left > 0; left -= block.length)
+    for (let left = bavail * bsize - Math.max(0, amount - 0.5) * 600_000; left > 0; left -= block.length)
       writeSync(file, block, 0, Math.min(block.length, left))
   } catch {
     // Full to the last byte.
@@ -193,10 +193,10 @@ async function fillDisk(world: World, { moments, amount }: Plan, name: string): 
   let hit = false
   while (performance.now() - full < 3000 && !hit) {
     await sleep(50)
-    hit = (await world.status(name)).status === 'paused'
+    hit = (await world.status(name)).status === 'paused' || world.said().includes('the job waits')
   }
   rmSync(path)
-  return hit ? { hit, told: /disk.*full.*goes on by itself when there is room/i } : { hit }
+  return { hit }
 }
 
 async function limitMemory(world: World, { moments, amount }: Plan, name: string): Promise<Struck> {
@@ -204,14 +204,14 @@ async function limitMemory(world: World, { moments, amount }: Plan, name: string
   const pid = await engineAt(world, name, first(moments))
   try {
     const size = Number(/^VmSize:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
-    execFileSync('prlimit', ['--pid', String(pid), `--as=${Math.round((size + amount * 20_000) * 1024)}`])
+    execFileSync('prlimit', ['--pid', String(pid), `--as=${Math.round((size + amount * 4000) * 1024)}`])
   } catch {
     return { hit: false } // ended, or there is no prlimit
   }
-  await world.ends(name)
-  const told = /memory/i
-  const hit = (await world.status(name)).warnings.some((warning) => told.test(warning))
-  return { hit, told, rounded: true }
+  const { attempt, warnings } = await world.ends(name)
+  const rounded = warnings.some((warning) => warning.includes('less in memory'))
+  // Python can't start a thread for want of memory, among other reasons, and says no more.
+  return { hit: attempt > 1, told: /memory|start new thread/i, rounded }
 }
 
 export const STRIKES: Record<Fault, Strike> = {
