@@ -10,6 +10,7 @@ let fake: FakeEngine
 let engine: Engine
 const lines: string[] = []
 const log = {
+  debug: () => {},
   info: (_: unknown, text?: string) => void lines.push(text ?? ''),
   warn: (_: unknown, text?: string) => void lines.push(text ?? ''),
 }

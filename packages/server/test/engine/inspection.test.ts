@@ -40,6 +40,7 @@ let fake: FakeEngine
 let engine: Engine
 const crashes: string[] = []
 const log = {
+  debug: () => {},
   info: () => {},
   warn: (_: unknown, text?: string) => void crashes.push(text ?? ''),
 }

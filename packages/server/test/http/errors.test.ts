@@ -184,7 +184,7 @@ describe('fields', () => {
     await expectError(start({ dataset: { dataset_path: 'd', dataset_format: 'alpacca' } }), [
       422,
       'ValidationError',
-      'one of alpaca, sharegpt, not the text "alpacca" .did you mean alpaca',
+      'one of alpaca, sharegpt, openai, prompt_completion, text, not the text "alpacca" .did you mean alpaca',
     ])
   })
 
