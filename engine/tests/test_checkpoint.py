@@ -59,14 +59,14 @@ def test_the_newest_the_best_and_what_a_recovery_needs_stay(
 ) -> None:
     for step, best_then in ((1, None), (2, None), (3, 1), (20, 2), (100, 3)):
         folder = save(tmp_path, step)
-        checkpoint.update(folder, Progress(step=step, validation=Validation(best_step=best_then)), {})
+        checkpoint.update(folder, Progress(step=step, validation=Validation(best_step=best_then)), {}, [])
     checkpoint.prune(tmp_path, Progress(anchor=anchor, validation=Validation(best_step=best)))
     assert [checkpoint.step_of(path) for path in checkpoint.steps(tmp_path)] == kept
 
 
 def test_progress_is_replaced_in_a_checkpoint(tmp_path: Path) -> None:
     folder = save(tmp_path, 3)
-    checkpoint.update(folder, Progress(step=3, sampled_step=3), {"lanes": 2})
+    checkpoint.update(folder, Progress(step=3, sampled_step=3), {"lanes": 2}, [])
     manifest = checkpoint.verify(folder)
     assert (manifest.progress.sampled_step, manifest.pinned) == (3, {"lanes": 2})
     assert len(list(folder.iterdir())) == 4

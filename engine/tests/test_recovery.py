@@ -173,7 +173,7 @@ def test_goes_further_back_where_the_best_of_then_is_gone(
     folder = checkpoint.folder_of(tmp_path / "out" / "checkpoints", 3)
     progress = checkpoint.verify(folder).progress
     progress.validation.best_step = best
-    checkpoint.update(folder, progress, {})
+    checkpoint.update(folder, progress, {}, [])
     engine = Engine(Frames(lambda frame: None), platform.setup())
     run = Run(msgspec.structs.replace(command, resume=True), engine, prepare(command, engine.platform))
     assert run.progress.step == 4

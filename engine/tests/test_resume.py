@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import Frame, files, newest, numbers, of, questions, row, start, train, train_command, write_snapshot
-from mlx_engine.protocol import EngineError, Stop, Suspend, Train
+from mlx_engine.protocol import Command, EngineError, Stop, Suspend, Train
 from mlx_engine.training import checkpoint
 
 # Told of a run's progress, and not when or how fast it went.
@@ -206,6 +207,30 @@ def until_step(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 # ---- what there is to go on from ----
+
+
+def test_a_resumed_run_tells_what_the_server_had_not_read(tmp_path: Path, chat: Path) -> None:
+    """The server died with frames in the pipe, those of a checkpoint among them."""
+    changes: dict[str, Any] = {"save_steps": 4, "dataset__validation_split": 0.2, "eval_steps": 3, "epochs": 1}
+    whole = train(train_command(tmp_path / "whole", chat, questions(40), **changes))
+
+    def suspend(frame: Frame) -> Command | None:
+        return Suspend() if frame["type"] == "step" and frame["step"] == 9 else None
+
+    command = train_command(tmp_path / "cut", chat, questions(40), **changes)
+    train(command, suspend)
+    for told in (0, 5, 6, 9):
+        # Each from where the one before has ended, as after one more kill.
+        shutil.copytree(tmp_path / "cut", tmp_path / f"cut-{told}")
+        there = msgspec.structs.replace(
+            command, output_dir=str(tmp_path / f"cut-{told}" / "out"), resume=True, told_step=told
+        )
+        frames = train(there)
+        assert of(frames, "prepared")[0]["resumed_from_step"] == 9
+        assert numbers(frames) == numbers(whole)[told:]
+        evaluations = [frame for frame in of(whole, "eval") if frame["step"] >= told]
+        assert of(frames, "eval") == evaluations
+        assert of(frames, "checkpoint")[0]["step"] == 9
 
 
 def test_resume_starts_over_without_a_checkpoint(tmp_path: Path, chat: Path) -> None:

@@ -347,6 +347,7 @@ class Train(_Tagged, tag="train", kw_only=True):
     output_dir: str
     lease: str | None = None
     resume: bool
+    told_step: int | None = None
     initial_adapter: str | None = None
 
 

@@ -396,6 +396,13 @@ export const TrainCommand = frame('train', {
   resume: Type.Boolean({
     description: 'Continue from the newest good checkpoint in output_dir, if there is one',
   }),
+  told_step: Type.Optional(
+    Nullable(
+      Type.Integer({
+        description: 'The last step known here; a run that goes on from a later one tells those between',
+      }),
+    ),
+  ),
   initial_adapter: Type.Optional(
     Nullable(Type.String({ description: 'Folder of an adapter whose weights the run begins with; null: new ones' })),
   ),

@@ -82,6 +82,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     pinned: dict[str, Any] = {}  # what the engine chose and decides them, in their last bits
     versions: dict[str, str]  # of the libraries; bit identity is promised for equal ones only
     files: dict[str, FileFacts] = {}
+    told: list[str] = []  # the last frames of steps and what was between them, as JSON
     seal: str = ""  # SHA-256 of the manifest without it
 
 
@@ -125,10 +126,12 @@ def save(
     return folder
 
 
-def update(folder: Path, progress: Progress, pinned: dict[str, Any], lease: Lease = UNSUPERVISED) -> None:
+def update(
+    folder: Path, progress: Progress, pinned: dict[str, Any], told: list[str], lease: Lease = UNSUPERVISED
+) -> None:
     """Replaces these in a good checkpoint's manifest: more has become known at the same step."""
     manifest = _read(folder)
-    manifest.progress, manifest.pinned = progress, pinned
+    manifest.progress, manifest.pinned, manifest.told = progress, pinned, told
     temporary = temporary_for(folder / MANIFEST)
     temporary.unlink(missing_ok=True)
     write_bytes(temporary, _json(manifest))

@@ -52,7 +52,7 @@ class Evaluation:
             if validation.loss is None:
                 self._engine.warn("non_finite_eval", f"The validation loss after step {progress.step} is not finite")
                 return
-            self._engine.channel.send(
+            self._run.told.tell(
                 Eval(
                     step=progress.step,
                     loss=found.loss,

@@ -139,7 +139,7 @@ class Loop:
                 self._engine.warn(
                     "non_finite_step", f"Step {number + 1} was skipped: its loss or gradient is not finite"
                 )
-            self._engine.channel.send(
+            run.told.tell(
                 Step(
                     step=progress.step,
                     epoch=self._plan.place(number).epoch + 1,

@@ -22,6 +22,7 @@ from mlx_engine.training.lease import UNSUPERVISED, Lease
 from mlx_engine.training.method import Subject, base_fingerprint, prepare
 from mlx_engine.training.optimizer import make_optimizer, restore, state_arrays
 from mlx_engine.training.ranks import ALONE, Group
+from mlx_engine.training.told import Told
 
 # Parameters that may change between an interrupted run and its continuation: none of them changes a number.
 _FREE = {
@@ -29,6 +30,7 @@ _FREE = {
     "job_id",
     "attempt",
     "lease",
+    "told_step",
     "experiment_name",
     "model_path",
     "model_name",
@@ -73,6 +75,7 @@ class Run:
         self._optimizer = self._new_optimizer()
         self._output.mkdir(parents=True, exist_ok=True)
         self._lease = lease
+        self.told = Told(engine.channel)
         if self._writes:
             self._lease.begin()
             checkpoint.sweep(self._output, self._checkpoints, self._lease)
@@ -122,7 +125,7 @@ class Run:
         if self._saved is not None and known == self._known:
             return
         if self._saved is not None and checkpoint.step_of(self._saved) == progress.step:
-            checkpoint.update(self._saved, progress, self.pinned, self._lease)
+            checkpoint.update(self._saved, progress, self.pinned, self.told.lines(), self._lease)
         else:
             manifest = Manifest(
                 progress=progress,
@@ -130,11 +133,22 @@ class Run:
                 config=self._config,
                 pinned=self.pinned,
                 versions=_versions(),
+                told=self.told.lines(),
             )
             self._saved = checkpoint.save(self._checkpoints, manifest, self._arrays, self.subject.files, self._lease)
         self._known = known
         checkpoint.prune(self._checkpoints, progress, self._lease)
-        validation = progress.validation
+        self._tell_saved()
+
+    def tell_again(self) -> None:
+        """What came of the run up to now, as far as the server does not know it yet; for one that goes on."""
+        if self._saved is None or self._command.told_step is None or not self._writes:
+            return
+        self.told.tell_again(self._command.told_step)
+        self._tell_saved()
+
+    def _tell_saved(self) -> None:
+        progress, validation = self.progress, self.progress.validation
         self._engine.channel.send(
             Checkpoint(
                 step=progress.step,
@@ -178,11 +192,12 @@ class Run:
             self.subject.model.update(fresh.model.trainable_parameters())
             self._optimizer = self._new_optimizer()
             self.progress, self._saved = Progress(), None
+            self.told.restore([])
         mx.eval(self.subject.model.trainable_parameters(), self._optimizer.state)
         self._hold()
         self.progress.rate_halvings = rate_halvings
         if self._saved is not None and self._writes:
-            checkpoint.update(self._saved, self.progress, self.pinned, self._lease)
+            checkpoint.update(self._saved, self.progress, self.pinned, self.told.lines(), self._lease)
             self._known = self._knowledge()
 
     def _resume(self) -> None:
@@ -204,6 +219,7 @@ class Run:
         self.subject.model.load_weights(list(weights.items()), strict=False)
         restore(self._optimizer, mx.load(str(folder / checkpoint.OPTIMIZER)))
         self.progress = manifest.progress
+        self.told.restore(manifest.told)
         self.date = datetime.date.fromisoformat(manifest.date)
         self.pinned = manifest.pinned | self.pinned
         self._saved, self._known = folder, self._knowledge()

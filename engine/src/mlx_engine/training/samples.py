@@ -48,7 +48,7 @@ class Samples:
                 progress.base_answers = answers
                 return
             for prompt, base, tuned in zip(self._prompts, progress.base_answers, answers, strict=True):
-                self._engine.channel.send(Sample(step=progress.step, prompt=prompt, base=base, tuned=tuned))
+                self._run.told.tell(Sample(step=progress.step, prompt=prompt, base=base, tuned=tuned))
 
     def seconds_left(self) -> float:
         """Of the rounds to come, that at the present step among them."""

@@ -115,6 +115,7 @@ class Training:
                 ranks=group.size,
             )
         )
+        run.tell_again()
         self._reason = Loop(command, engine, self._control, run, plan, data, held_out, compute).drive()
 
     def _compute(self, run: Run) -> Compute:

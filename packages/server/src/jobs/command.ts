@@ -4,7 +4,7 @@ import { Value } from 'typebox/value'
 import type { Job, JobProgress } from './port.ts'
 
 type Commanded = Pick<Job, 'id' | 'attempt' | 'name' | 'request' | 'plan'> & {
-  progress: Pick<JobProgress, 'prepared' | 'memoryLevel'>
+  progress: Pick<JobProgress, 'prepared' | 'memoryLevel'> & Partial<Pick<JobProgress, 'step'>>
 }
 
 /** For tokenised data sets. */
@@ -71,6 +71,7 @@ export function trainCommand(
     // Not by `attempt`: one that ended before the engine took over the folder has left an older experiment's
     // checkpoints there (overwrite), which are not to be gone on from.
     resume: job.progress.prepared !== null,
+    told_step: job.progress.step?.step ?? 0,
     initial_adapter: plan.method === 'full' ? null : (plan.initial?.path ?? null),
   }
 }

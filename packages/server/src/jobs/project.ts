@@ -1,4 +1,5 @@
 /** project: what a frame of the engine changes of its job, and the event that tells it. Pure. */
+import { isDeepStrictEqual } from 'node:util'
 import type { Frame, FrameOf } from '@mlx-training/contract'
 import { fineTunedName } from '../models/names.ts'
 import type { JobUpdate, NewEvent } from '../store/port.ts'
@@ -31,11 +32,14 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
     }
     case 'eval': {
       const { type: _, ...evaluation } = frame
+      if (isDeepStrictEqual(evaluation, job.progress.evaluation)) return null // told again after a restart
       const best = frame.best ? { best: { step: frame.step, loss: frame.loss } } : {}
       return kept(job, { evaluation, ...best }, event(frame))
     }
     case 'checkpoint': {
       const { type: _, path, ...checkpoint } = frame
+      const known = job.progress.checkpoints.find((other) => other.step === frame.step)
+      if (known && isDeepStrictEqual({ ...known, created_at: '' }, { ...checkpoint, path, created_at: '' })) return null
       const others = job.progress.checkpoints.filter((other) => other.step !== frame.step && isThere(other.path))
       const update = kept(
         job,

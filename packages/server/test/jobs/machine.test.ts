@@ -141,13 +141,14 @@ describe('the job machine', () => {
     expect(lively).toMatchObject({ state: 'queued', attempt: 20, fruitlessAttempts: 0 })
   })
 
-  it('gives up though a checkpoint is told again, with nothing new in it', () => {
+  it('gives up though a checkpoint is told again, with no new step in it', () => {
     const checkpoint = { type: 'checkpoint', step: 7, path: '/c', loss: 1, validation_loss: null, best: false } as const
     let job = queuedJob()
     for (let attempt = 0; attempt <= MAX_FRUITLESS; attempt++) {
       expect(job.state).toBe('queued')
       job = move(job, { type: 'claim' })
-      job = apply(job, project(job, checkpoint, AT, () => true) as JobUpdate)
+      // With the validation loss of a further evaluation at the same step, say.
+      job = apply(job, project(job, { ...checkpoint, validation_loss: attempt }, AT, () => true) as JobUpdate)
       job = move(job, { type: 'crashed', reason: 'boom' })
     }
     expect(job).toMatchObject({ state: 'failed', attempt: MAX_FRUITLESS + 1 })
@@ -196,6 +197,27 @@ describe('the job machine', () => {
       'Attempt 3 ended: The engine was killed. Going on with less in memory at a time (level 1); from step 120',
     ])
     expect(move(job, { type: 'claim' }).reason).toBeNull()
+  })
+
+  it('takes in what is told again after a restart, and nothing twice', () => {
+    const evaluated: Frame = {
+      type: 'eval',
+      step: 2,
+      loss: 1,
+      trained_tokens: 9,
+      perplexity: 2.7,
+      token_accuracy: 0.5,
+      best: true,
+    }
+    const saved: Frame = { type: 'checkpoint', step: 2, path: '/c/2', loss: 1, validation_loss: 1, best: true }
+    let job = jobIn('running')
+    for (const frame of [evaluated, saved]) {
+      const update = project(job, frame, AT, () => true)
+      expect(update?.events).toHaveLength(1)
+      job = apply(job, update as JobUpdate)
+      expect(project(job, frame, '2026-03-01T00:00:00.000Z', () => true)).toBeNull()
+      expect(project(job, { ...frame, loss: 0.5 }, AT, () => true)?.events).toHaveLength(1)
+    }
   })
 
   it('takes back what came after the step that the engine goes on from', () => {

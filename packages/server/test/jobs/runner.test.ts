@@ -174,6 +174,12 @@ finished()`)
       /Not enough memory.*batch_size/,
     ],
     ['has a bad data set', 'error("invalid_dataset", "row 3"); sys.exit(1)', 1, /^row 3$/],
+    [
+      'has lost its lease',
+      'error("lease_lost", "another one writes there"); sys.exit(1)',
+      1,
+      /^another one writes there$/,
+    ],
     ['has no finite loss', 'error("non_finite", "loss is nan"); sys.exit(1)', 1, /^loss is nan$/],
   ])('that %s has failed, with the reason and the log', async (_, fault, attempts, reason) => {
     await open(`${BEGIN}print("about to fail", file=sys.stderr); ${fault}`)
