@@ -41,7 +41,7 @@ function typeOf(schema: Schema): string {
 /** `dataset.batch_size | integer ≥ 1 ≤ 4096 | 4`, for every field that is no object. */
 function rows(schema: Schema, prefix = ''): string[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, field]) => {
-    if (field.properties) return rows(field, `${name}.`)
+    if (field.properties) return rows(field, `${prefix}${name}.`)
     const fallback = schema.required?.includes(name) && field.default === undefined ? 'required' : 'none'
     const value = field.default === undefined ? fallback : JSON.stringify(field.default)
     return [`${prefix}${name} | ${typeOf(field)} | ${value}`]

@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { ExperimentName, enumOf, Nullable } from './common.ts'
 import { DATASET_FORMATS, DatasetFormat } from './job.ts'
+import { ColumnMap, TagMap } from './maps.ts'
 
 export const DEFAULT_TARGET_MODULES = ['q_proj', 'v_proj', 'k_proj', 'o_proj']
 export const OPTIMIZERS = ['adamw', 'adam', 'sgd', 'adafactor', 'muon', 'lion'] as const
@@ -70,6 +71,8 @@ export const DatasetParams = Type.Object(
   {
     dataset_path: Type.String({ minLength: 1, maxLength: 4096 }),
     dataset_format: Type.Optional(enumOf(DATASET_FORMATS, { description: 'Detected when left out' })),
+    columns: Type.Optional(ColumnMap),
+    tags: Type.Optional(TagMap),
     batch_size: Type.Integer({ default: 4, minimum: 1, maximum: 4096, description: 'Rows' }),
     max_seq_length: Type.Integer({
       default: 2048,

@@ -18,12 +18,14 @@ export const CODES = {
   bad_parquet: 'error',
   unsupported_parquet: 'error',
   no_rows: 'error',
+  nothing_to_learn: 'error',
   mixed_formats: 'error',
   format_mismatch: 'error',
   byte_order_mark: 'warning',
   few_rows: 'warning',
   // A row that can't be read
   row_too_large: 'error',
+  nested_too_deep: 'error',
   invalid_utf8: 'error',
   invalid_json: 'error',
   not_an_object: 'error',
@@ -55,9 +57,18 @@ export const CODES = {
   mojibake: 'warning',
   replacement_character: 'warning',
   control_characters: 'warning',
+  secret_key: 'warning',
+  private_key: 'warning',
+  email_address: 'warning',
+  phone_number: 'warning',
+  card_number: 'warning',
   duplicate_row: 'warning',
+  normalised_duplicate: 'warning',
   duplicate_prompt: 'warning',
   duplicates_unchecked: 'warning',
+  // Between the rows to train on and those to hold out
+  leaked_row: 'warning',
+  leaked_question: 'warning',
 } as const satisfies Record<string, 'error' | 'warning'>
 
 export type Code = keyof typeof CODES

@@ -1,17 +1,17 @@
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { isDatasetId, ServiceError, type ValidateResponse } from '@mlx-training/contract'
 import type { ClientPaths } from '../files/port.ts'
 import type { ExpansionLimits } from './containers/gzip.ts'
-import { withoutLines } from './containers/records.ts'
-import { Source } from './containers/source.ts'
-import { openOffThread } from './containers/thread.ts'
-import { Pass, type PassOptions, runPass } from './pass.ts'
-import type { DatasetFile, Datasets } from './port.ts'
-import { SnapshotWriter } from './snapshot-writer.ts'
+import type { DatasetFile, Datasets, ReadOptions } from './port.ts'
+import type { Checked } from './threads/check.ts'
+import { checkOffThread } from './threads/off-thread.ts'
 import { plural } from './words.ts'
 
 /** Errors that a refusal carries; the whole report is at POST /datasets/validate. */
 const MAX_REFUSAL_ERRORS = 20
+/** More would wait for the disk, and each takes 100 MB. */
+const MAX_THREADS = 4
 
 export interface DatasetsOptions {
   paths: ClientPaths
@@ -35,47 +35,55 @@ export function createDatasets({ paths, roots, home, limits, openUploaded }: Dat
     }
   }
 
-  async function pass(
-    { handle, name }: DatasetFile,
-    options: Omit<PassOptions, 'size'>,
-    afterChunk?: (pass: Pass) => Promise<void>,
-  ): Promise<ValidateResponse> {
-    const source = await Source.of(handle.fd, name)
-    const { chunks, lines } = await openOffThread(source, limits)
-    const pass = new Pass({ ...options, size: source.size })
-    const report = await runPass(chunks, pass, afterChunk && (() => afterChunk(pass)))
-    return lines === 'file' ? report : withoutLines(report)
-  }
+  const checked = (
+    file: DatasetFile,
+    { format, columns, tags }: ReadOptions,
+    { trained, snapshots }: { trained?: DatasetFile | undefined; snapshots?: string } = {},
+  ): Promise<Checked> =>
+    checkOffThread({
+      file: opened(file),
+      asked: format,
+      limits,
+      columns,
+      tags,
+      trained: trained && opened(trained),
+      snapshots,
+      threads: Math.min(MAX_THREADS, availableParallelism()),
+    })
 
   return {
-    validate: (source) => withFile(source, (file) => pass(file, {})),
+    async validate(source, { validation, ...options } = {}) {
+      return await withFile(source, async (file) => {
+        const { report } = await checked(file, options)
+        if (validation === undefined) return report
+        return await withFile(validation, async (held) => {
+          const { report: heldReport, leakage } = await checked(held, options, { trained: file })
+          return { ...report, validation: { ...heldReport, leakage: leakage ?? { rows: 0, questions: 0 } } }
+        })
+      })
+    },
 
-    check: (file, asked) => pass(file, { asked }),
+    check: async (file, format) => (await checked(file, { format })).report,
 
-    snapshot: (source, format) =>
+    snapshot: (source, format, { trainedOn, ...maps } = {}) =>
       withFile(source, async (file) => {
-        const writer = await SnapshotWriter.create(join(home, 'snapshots'))
-        try {
-          const report = await pass(
-            file,
-            { asked: format, onGood: (row, sample) => writer.add(row, sample) },
-            // After the first bad row nothing will be published, but the rest is still checked for the report.
-            async ({ hasErrors }) => (hasErrors ? writer.discard() : writer.flush()),
-          )
-          if (!report.valid || report.format === null) throw refusal(source, report)
-          return {
-            ...(await writer.publish()),
-            format: report.format,
-            samples: report.valid_samples,
-            report,
-            datasetId: isDatasetId(source) ? source : null,
-          }
-        } finally {
-          await writer.close()
+        const write = (trained?: DatasetFile) =>
+          checked(file, { format, ...maps }, { trained, snapshots: join(home, 'snapshots') })
+        const { report, snapshot, leakage } = await (trainedOn === undefined ? write() : withFile(trainedOn, write))
+        if (snapshot === null || report.format === null) throw refusal(source, report)
+        return {
+          ...snapshot,
+          format: report.format,
+          samples: report.valid_samples,
+          report,
+          datasetId: isDatasetId(source) ? source : null,
+          leakage,
         }
       }),
   }
 }
+
+const opened = ({ handle, name }: DatasetFile) => ({ fd: handle.fd, name })
 
 function refusal(source: string, report: ValidateResponse): ServiceError {
   const bad = report.total_samples - report.valid_samples

@@ -1,10 +1,17 @@
 import type { FileHandle } from 'node:fs/promises'
-import type { DatasetFormat, ValidateResponse } from '@mlx-training/contract'
+import type { ColumnMap, DatasetFormat, Leakage, TagMap, ValidateResponse } from '@mlx-training/contract'
 
 /** A file opened for reading, and the name that says what it is packed in. Whoever opened it closes it. */
 export interface DatasetFile {
   handle: FileHandle
   name: string
+}
+
+/** How a file is to be read; what is left out is detected, or has its usual name. */
+export interface ReadOptions {
+  format?: DatasetFormat | undefined
+  columns?: ColumnMap | undefined
+  tags?: TagMap | undefined
 }
 
 export interface Snapshot {
@@ -16,16 +23,23 @@ export interface Snapshot {
   report: ValidateResponse
   /** The uploaded data set that it was made of; null for a path. */
   datasetId: string | null
+  /** What it has in common with the data that it is held out of; null when it is not. */
+  leakage: Leakage | null
 }
 
 /** Wherever a path is asked for, the id of an uploaded data set may be given as well. */
 export interface Datasets {
   /** Checks a file that a client named. ServiceError('invalid_path' | 'not_found' | 'forbidden') for the path;
    *  what is wrong inside the file is told in the report. */
-  validate(source: string): Promise<ValidateResponse>
+  validate(source: string, options?: ReadOptions & { validation?: string | undefined }): Promise<ValidateResponse>
   /** The same for a file that is open. */
   check(file: DatasetFile, format?: DatasetFormat): Promise<ValidateResponse>
-  /** Checks it and writes the good rows as a snapshot. ServiceError('invalid_dataset') with the first errors, rows and
+  /** `trainedOn`: the data to train on, of which this is held out.
+   *  Checks it and writes the good rows as a snapshot. ServiceError('invalid_dataset') with the first errors, rows and
    *  counts when the file isn't valid or isn't of `format`. */
-  snapshot(source: string, format: DatasetFormat | undefined): Promise<Snapshot>
+  snapshot(
+    source: string,
+    format: DatasetFormat | undefined,
+    options?: Omit<ReadOptions, 'format'> & { trainedOn?: string | undefined },
+  ): Promise<Snapshot>
 }

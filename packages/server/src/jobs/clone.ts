@@ -34,10 +34,10 @@ export function dataOf(source: Job, datasets: ResolveDeps['datasets']): ResolveD
   if (validation && validation_path !== undefined)
     copies.set(validation_path, { ...validation, format: dataset.format, warnings: [] })
   return {
-    async snapshot(path, format) {
+    async snapshot(path, format, options) {
       const copy = copies.get(path)
       try {
-        const data = await datasets.snapshot(path, format)
+        const data = await datasets.snapshot(path, format, options)
         if (!copy || copy.sha256 === data.sha256) return data
         return withWarning(
           data,

@@ -6,7 +6,7 @@ import {
   ServiceError,
   type StartRequest,
 } from '@mlx-training/contract'
-import type { Snapshot } from '../datasets/port.ts'
+import type { Datasets, Snapshot } from '../datasets/port.ts'
 import type { Engine } from '../engine/port.ts'
 import { readModelFolder } from '../models/folder.ts'
 import type { Models } from '../models/port.ts'
@@ -18,13 +18,20 @@ import type { JobPlan, ModelRef } from './port.ts'
 /** Rows to train on, and what a start answers of them. */
 export type TrainingData = Pick<Snapshot, 'path' | 'sha256' | 'format' | 'samples'> & {
   datasetId?: string | null
+  leakage?: Snapshot['leakage']
   report: Pick<Snapshot['report'], 'warnings' | 'size_bytes'>
 }
 
 export interface ResolveDeps {
   engine: Pick<Engine, 'ready'>
   /** As the port of data sets has it. */
-  datasets: { snapshot(clientPath: string, format: DatasetFormat | undefined): Promise<TrainingData> }
+  datasets: {
+    snapshot(
+      clientPath: string,
+      format: DatasetFormat | undefined,
+      options?: Parameters<Datasets['snapshot']>[2],
+    ): Promise<TrainingData>
+  }
   models: Pick<Models, 'resolve'>
 }
 
@@ -50,12 +57,21 @@ export async function resolveTraining(request: StartRequest | EstimateRequest, d
   const method = methodOf(request)
   if (method === 'full' && base.quantization !== null) throw fullOnQuantised(request.model_name, base.quantization)
   if (method !== 'full' && model.kind === 'folder') await checkTargets(request, model.path)
-  const { dataset_path, dataset_format, validation_path } = request.dataset
-  const dataset = await atField('dataset.dataset_path', () => deps.datasets.snapshot(dataset_path, dataset_format))
+  const { dataset_path, dataset_format, validation_path, columns, tags } = request.dataset
+  const dataset = await atField('dataset.dataset_path', () =>
+    deps.datasets.snapshot(dataset_path, dataset_format, { columns, tags }),
+  )
   const validation =
     validation_path === undefined
       ? null
-      : await atField('dataset.validation_path', () => deps.datasets.snapshot(validation_path, undefined))
+      : await atField('dataset.validation_path', () =>
+          // The names of columns are those of both files, and so is a format that has such names.
+          deps.datasets.snapshot(validation_path, columns || tags ? dataset_format : undefined, {
+            columns,
+            tags,
+            trainedOn: dataset_path,
+          }),
+        )
   return {
     health,
     parameters: base.parameters,
@@ -68,7 +84,7 @@ export async function resolveTraining(request: StartRequest | EstimateRequest, d
         sha256: dataset.sha256,
         format: dataset.format,
         samples: dataset.samples,
-        warnings: dataset.report.warnings,
+        warnings: [...leakageIn(validation), ...dataset.report.warnings],
         ...(dataset.datasetId && { id: dataset.datasetId }),
       },
       validation: validation && {
@@ -79,6 +95,18 @@ export async function resolveTraining(request: StartRequest | EstimateRequest, d
       },
     },
   }
+}
+
+/** A loss on rows that are trained on says nothing. */
+function leakageIn(validation: TrainingData | null): string[] {
+  const { rows, questions } = validation?.leakage ?? { rows: 0, questions: 0 }
+  const told: string[] = []
+  if (rows > 0) told.push(`${rows} of ${validation?.samples} rows of validation_path are trained on, too`)
+  if (questions > 0)
+    told.push(
+      `${questions} of ${validation?.samples} rows of validation_path ask what is trained on with another answer`,
+    )
+  return told
 }
 
 /** use_qlora implies use_lora: QLoRA is LoRA over a 4-bit base. */

@@ -1,7 +1,6 @@
 /** createSupervision: what training would make of a data set's rows, told without training. */
 import { access } from 'node:fs/promises'
 import {
-  type DatasetFormat,
   isDatasetId,
   type PreviewRequest,
   type PreviewResponse,
@@ -11,7 +10,7 @@ import {
   type ValidateResponse,
 } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
-import type { Datasets, Snapshot } from '../datasets/port.ts'
+import type { Datasets, ReadOptions, Snapshot } from '../datasets/port.ts'
 import type { Engine } from '../engine/port.ts'
 import type { ClientPaths } from '../files/port.ts'
 import type { Models } from '../models/port.ts'
@@ -44,22 +43,23 @@ export function createSupervision({ config, engine, datasets, models, paths }: S
   const remembered = new Map<string, Snapshot>()
 
   /** What changes when a file does. */
-  async function versionOf(source: string, format: DatasetFormat | undefined): Promise<string> {
-    if (isDatasetId(source)) return JSON.stringify([source, format])
+  async function versionOf(source: string, options: ReadOptions): Promise<string> {
+    if (isDatasetId(source)) return JSON.stringify([source, options])
     const { handle, realPath } = await paths.openFile(source, config.roots.datasets)
     try {
       const { dev, ino, size, mtimeNs, ctimeNs } = await handle.stat({ bigint: true })
-      return JSON.stringify([source, realPath, format, ...[dev, ino, size, mtimeNs, ctimeNs].map(String)])
+      return JSON.stringify([source, realPath, options, ...[dev, ino, size, mtimeNs, ctimeNs].map(String)])
     } finally {
       await handle.close()
     }
   }
 
-  async function snapshotOf(source: string, format: DatasetFormat | undefined): Promise<Snapshot> {
-    const version = await versionOf(source, format)
+  async function snapshotOf(source: string, options: ReadOptions): Promise<Snapshot> {
+    const version = await versionOf(source, options)
     const known = remembered.get(version)
     remembered.delete(version)
-    const snapshot = known && (await isThere(known.path)) ? known : await datasets.snapshot(source, format)
+    const snapshot =
+      known && (await isThere(known.path)) ? known : await datasets.snapshot(source, options.format, options)
     remembered.set(version, snapshot)
     for (const oldest of [...remembered.keys()].slice(0, -REMEMBERED)) remembered.delete(oldest)
     return snapshot
@@ -91,31 +91,34 @@ export function createSupervision({ config, engine, datasets, models, paths }: S
 
   return {
     async validate(request, signal) {
-      const { file_path, model_name, ...settings } = request
-      if (model_name === undefined) return { ...(await datasets.validate(file_path)), supervision: null }
+      const { file_path, model_name, dataset_format, validation_path, columns, tags, ...settings } = request
+      const options = { format: dataset_format, columns, tags }
+      const report = () => datasets.validate(file_path, { ...options, validation: validation_path })
+      if (model_name === undefined) return { ...(await report()), supervision: null }
       await workingEngine(engine, 'A supervision report')
-      const snapshot = await snapshotOf(file_path, undefined).catch((error: unknown) => {
+      const snapshot = await snapshotOf(file_path, options).catch((error: unknown) => {
         if (error instanceof ServiceError && error.code === 'invalid_dataset') return null
         throw error
       })
       if (snapshot === null) {
         await atField('model_name', () => models.resolve(model_name))
-        const report = await datasets.validate(file_path)
-        return { ...report, supervision: null, warnings: [...report.warnings, NOT_TOLD] }
+        const found = await report()
+        return { ...found, supervision: null, warnings: [...found.warnings, NOT_TOLD] }
       }
       const command = await asked(snapshot, model_name, settings, signal)
       const found = await named(engine.inspect({ ...command, seed: SEED }, { signal }))
       const warnings = warningsOf(found)
+      const told = validation_path === undefined ? snapshot.report : await report()
       return {
-        ...snapshot.report,
-        warnings: [...snapshot.report.warnings, ...warnings],
+        ...told,
+        warnings: [...told.warnings, ...warnings],
         supervision: { model_name, ...found, warnings },
       }
     },
 
     async preview({ file_path, dataset_format, model_name, samples, ...settings }, signal) {
       await workingEngine(engine, 'A preview')
-      const snapshot = await atField('file_path', () => snapshotOf(file_path, dataset_format))
+      const snapshot = await atField('file_path', () => snapshotOf(file_path, { format: dataset_format }))
       const command = await asked(snapshot, model_name, settings, signal)
       const rows = await named(engine.preview({ ...command, samples }, { signal }))
       return { model_name, format: snapshot.format, rows }

@@ -15,7 +15,7 @@ describe('every check', () => {
     expect(issue?.field).toBe(field ?? issue?.field)
   })
 
-  it('has a golden case, or one in snapshot.test.ts or containers.test.ts', () => {
+  it('has a golden case, or one in snapshot, containers or leakage.test.ts', () => {
     const covered = new Set(GOLDEN.map(({ code }) => code))
     const elsewhere = [
       'file_changed',
@@ -26,6 +26,8 @@ describe('every check', () => {
       'ragged_row',
       'bad_parquet',
       'unsupported_parquet',
+      'leaked_row',
+      'leaked_question',
     ]
     expect(Object.keys(CODES).filter((code) => !covered.has(code as Code))).toEqual(elsewhere)
   })

@@ -12,6 +12,8 @@ export interface Golden {
 
 export const good = { instruction: 'Name the three primary colours.', output: 'Red, yellow and blue.' }
 export const talk = (...turns: unknown[]) => lines({ conversations: turns })
+const chats = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({ conversations: [turn('human', `Hi ${i}`), turn('gpt', 'Hello')] }))
 const latin1 = (text: string) => Buffer.from(text, 'latin1')
 export const words = (count: number) => Array.from({ length: count }, () => 'word').join(' ')
 
@@ -296,7 +298,7 @@ export const GOLDEN: Golden[] = [
     code: 'empty_output',
     file: lines({ prompt: 'Once', completion: ' ' }),
     field: 'completion',
-    says: 'Sample 0: Empty output: there is nothing to learn',
+    says: 'Sample 0: Empty output: the model learns to say nothing',
   },
   {
     code: 'missing_key',
@@ -348,8 +350,8 @@ export const GOLDEN: Golden[] = [
   },
   {
     code: 'no_trained_turn',
-    file: talk(turn('human', 'Hi'), { ...turn('gpt', 'Hello'), train: false }),
-    says: 'Sample 0: No assistant turn is to be learned: all have train false or weight 0',
+    file: lines(...chats(1), { conversations: [turn('human', 'Hi'), { ...turn('gpt', 'Hello'), train: false }] }),
+    says: 'Sample 1: No assistant turn is to be learned: all have train false or weight 0',
   },
   // Contents
   {
@@ -403,6 +405,62 @@ export const GOLDEN: Golden[] = [
     code: 'duplicate_row',
     file: lines(good, ...alpacaRows(2), { input: '', ...good }),
     says: 'Sample 3: Same as sample 0',
+  },
+  {
+    code: 'normalised_duplicate',
+    file: lines(good, { ...good, instruction: ' name the three  primary colours.' }),
+    says: 'Sample 1: Same as sample 0, letter case and blanks of what is asked aside',
+  },
+  {
+    code: 'nothing_to_learn',
+    file: talk(turn('human', 'Hi'), { ...turn('gpt', 'Hello'), train: false }),
+    says: 'No row has an assistant turn that is to be learned: all have train false or weight 0, so nothing could be trained',
+  },
+  {
+    code: 'nested_too_deep',
+    file: `{"instruction": "x", "a": ${'['.repeat(40_000)}${']'.repeat(40_000)}}\n`,
+    says: 'Sample 0 (line 1): The row is nested deeper than 1000 levels',
+  },
+  {
+    code: 'row_too_large',
+    file: `{"instruction": "x", "a": [${'[],'.repeat(1_000_001)}1]}\n`,
+    says: 'Sample 0 (line 1): The row holds more than 1000000 objects and arrays',
+  },
+  {
+    code: 'secret_key',
+    file: lines({ ...good, output: `Set it to sk-${'a1B2'.repeat(10)} first.` }),
+    field: 'output',
+    says: 'Sample 0: "output" holds what looks like an API key ("sk-a…", 43 characters)',
+  },
+  {
+    code: 'secret_key',
+    file: lines({ ...good, input: 'id=AKIAIOSFODNN7EXAMPLE' }),
+    field: 'input',
+    says: 'Sample 0: "input" holds what looks like an API key ("AKIA…", 20 characters)',
+  },
+  {
+    code: 'private_key',
+    file: talk(turn('human', 'Hi'), turn('gpt', `-----BEGIN RSA PRIVATE KEY-----\n${'MIIEow4x'.repeat(8)}\n`)),
+    field: 'conversations[1].value',
+    says: 'Sample 0: "conversations[1].value" holds a private key',
+  },
+  {
+    code: 'email_address',
+    file: lines({ ...good, output: 'Write to jane.doe@company.co.uk.' }),
+    field: 'output',
+    says: 'Sample 0: "output" holds an e-mail address ("jane…", 22 characters)',
+  },
+  {
+    code: 'phone_number',
+    file: lines({ ...good, output: 'Call +1 (212) 736-5000 today.' }),
+    field: 'output',
+    says: 'Sample 0: "output" holds what looks like a phone number ("+1 (…", 17 characters)',
+  },
+  {
+    code: 'card_number',
+    file: lines({ ...good, output: 'Card: 4111 1111 1111 1111.' }),
+    field: 'output',
+    says: 'Sample 0: "output" holds what looks like the number of a payment card ("4111…", 19 characters)',
   },
   {
     code: 'duplicate_prompt',

@@ -120,6 +120,7 @@ describe('clone', () => {
       expect(status, JSON.stringify(body)).toBe(200)
       expect(body.dataset_info.validation_warnings).toEqual([
         `data.json is no longer there: this run takes the copy that "${name}" was trained on`,
+        '3 of 3 rows of validation_path are trained on, too',
       ])
       const [{ plan }, source] = [await jobOf(`${name}-b`), await jobOf(name)]
       expect(plan.dataset).toMatchObject({

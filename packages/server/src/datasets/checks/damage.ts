@@ -1,9 +1,6 @@
 import type { Code } from '../codes.ts'
 import { quote } from '../words.ts'
 
-/** One cheap pass lets almost every text through; only the others are looked at closely. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const SUSPICIOUS = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\xc2\xc3\xe2\p{Cs}]/u
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const CONTROL = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]/
 /** What the bytes 0x80–0xBF of UTF-8 become when read as Windows-1252 or Latin-1. */
@@ -11,9 +8,8 @@ const TRAIL = '[\\x80-\\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–�
 /** Latin letters (Ã©), signs (Â°) and typographic marks (â€™) that were UTF-8 once and have been decoded as something else. */
 const MOJIBAKE = new RegExp(`Ã${TRAIL}|Â[\\xa0-\\xbf]|â€${TRAIL}`)
 
-/** What a text shows of a wrong conversion; messages go on after the field's name. */
+/** What a text shows of a wrong conversion; messages go on after the field's name. Only for texts with signs of it. */
 export function damageOf(text: string): [code: Code, what: string][] {
-  if (!SUSPICIOUS.test(text)) return []
   const found: [Code, string][] = []
   if (/\p{Cs}/u.test(text))
     found.push(['invalid_unicode', 'holds half of a surrogate pair (\\ud800–\\udfff), which is no character'])

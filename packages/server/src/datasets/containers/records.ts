@@ -1,10 +1,10 @@
-import type { ValidateResponse } from '@mlx-training/contract'
+import type { Report } from '../report.ts'
 
 /** A report on rows that stand in no lines: those of the text that they were written as mean nothing to anybody. */
-export function withoutLines(report: ValidateResponse): ValidateResponse {
+export function withoutLines(report: Report): Report {
   return {
     ...report,
     errors: report.errors.map((error) => error.replace(/^Sample (\d+) \(line \d+\): /, 'Sample $1: ')),
-    issues: report.issues.map((issue) => ({ ...issue, line: null })),
+    issues: report.issues.map((issue) => ({ ...issue, line: null, offset: null })),
   }
 }

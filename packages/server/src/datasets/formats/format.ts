@@ -8,7 +8,7 @@ export interface Turn {
   role: Role
   content: string
   /** Where it stands in the user's row, for findings. */
-  field: string
+  readonly field: string
   /** Of an assistant turn: false is shown but not learned. */
   train?: false
 }

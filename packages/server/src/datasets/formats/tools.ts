@@ -1,37 +1,59 @@
-import type { RowContext } from '../row-context.ts'
+import { PART, type RowContext } from '../row-context.ts'
 import { isObject, typeName } from '../words.ts'
 
 /** Function descriptions nest less deep than this; more would overflow the stack of whoever writes them out again. */
 const MAX_DEPTH = 64
 
-/** `tools`: an array of function descriptions, or the same as JSON text. "" and [] are none. */
-export function readTools(given: unknown, context: RowContext): unknown[] | undefined {
-  const bad = (why: string) => context.find('invalid_tools', `"tools" ${why}`, 'tools')
+/** Texts of tools that were read without fault: many rows have the same. */
+const read = new Map<string, unknown[] | undefined>()
+const MAX_READ = 256
+const MAX_READ_CHARACTERS = 16_384
+
+/** Function descriptions: an array of them, or the same as JSON text. "" and [] are none. */
+export function readTools(given: unknown, key: string, context: RowContext): unknown[] | undefined {
+  if (given === undefined || given === null || given === '') return undefined
+  const bad = (why: string) => context.find('invalid_tools', `"${key}" ${why}`, key)
   let tools = given
-  if (typeof given === 'string' && given.trim() !== '') {
-    const text = context.text(given, 'tools') as string
+  if (typeof given === 'string') {
+    context.text(given, key, PART.tools)
+    const known = read.get(given)
+    if (known !== undefined) return known
+    if (context.words === 0) return undefined
     try {
-      tools = JSON.parse(text)
+      tools = JSON.parse(given)
     } catch {
       bad('is a string that is not JSON; it must hold an array of function descriptions')
       return undefined
     }
+    if (tools === null || tools === '') return undefined
   }
-  if (tools === undefined || tools === null || typeof tools === 'string') return undefined
-  if (!Array.isArray(tools)) bad(`must be an array of function descriptions, not ${typeName(tools)}`)
-  else if (!tools.every(isObject)) bad('must hold objects: one function description each')
-  else {
-    const problem = unwritable(tools)
-    if (problem === null) return tools.length > 0 ? tools : undefined
+  const problem = problemOf(tools)
+  if (problem !== null) {
     bad(problem)
+    return undefined
   }
-  return undefined
+  const described = tools as unknown[]
+  // The same question with other tools at hand is another question.
+  if (typeof given !== 'string') context.text(JSON.stringify(described), key, PART.tools)
+  const result = described.length > 0 ? described : undefined
+  if (typeof given === 'string' && result && given.length <= MAX_READ_CHARACTERS) {
+    if (read.size >= MAX_READ) read.clear()
+    read.set(given, result)
+  }
+  return result
+}
+
+function problemOf(tools: unknown): string | null {
+  if (!Array.isArray(tools)) return `must be an array of function descriptions, not ${typeName(tools)}`
+  if (!tools.every(isObject)) return 'must hold objects: one function description each'
+  return unwritable(tools)
 }
 
 /** OpenAI's tool_calls as the text that the assistant is to write: one {"name", "arguments"} a line; null without any. */
-export function renderToolCalls(calls: unknown, field: string, context: RowContext): string | null {
+export function renderToolCalls(calls: unknown, key: string, context: RowContext): string | null {
   if (calls === undefined || calls === null) return null
   const bad = (why: string) => {
+    const field = context.field(key)
     context.find('wrong_type', `"tool_calls" beside "${field}" ${why}`, field)
     return null
   }

@@ -18,11 +18,21 @@ export function examine(bytes: Buffer, sample: number, line: number, inArray = f
       conversation = row
     },
   })
-  // A row stands before it, so that the pass takes it as one of many, and as many line breaks as its line says.
-  const breaks = '\n'.repeat(Math.max(0, line - 1))
-  pass.push(Buffer.from(inArray ? `[{},${breaks}` : `{}\n${breaks.slice(1)}`))
+  // A row stands before it, so that the pass takes it as one of many. Where a row is no JSON the message says on which line
+  // and in which column, so that as many line breaks stand before it.
+  const breaks = isJson(bytes) ? '' : '\n'.repeat(Math.max(0, line - (inArray ? 1 : 2)))
+  pass.push(Buffer.from(inArray ? `[{},${breaks}` : `{}\n${breaks}`))
   pass.push(bytes)
   pass.push(Buffer.from(inArray ? ']' : '\n'))
   const issues = pass.end().issues.filter((issue) => issue.sample === 1)
-  return { conversation, issues: issues.map((issue) => ({ ...issue, sample, line })) }
+  return { conversation, issues: issues.map((issue) => ({ ...issue, sample, line, offset: null })) }
+}
+
+function isJson(bytes: Buffer): boolean {
+  try {
+    JSON.parse(bytes.toString('utf8'))
+    return true
+  } catch {
+    return false
+  }
 }

@@ -49,6 +49,9 @@ function rowOf(
   const hasLines = container !== 'parquet'
   const { conversation, issues } = examine(bytes, sample, hasLines ? line : 1, container === 'json')
   const found = new Set(issues.map(({ code }) => code))
+  /** The report knows where in the file the row begins. */
+  const asTold = (issue: DatasetIssue) =>
+    told.find(({ code, message }) => code === issue.code && message === issue.message) ?? issue
   return {
     sample,
     line: hasLines ? line : null,
@@ -58,7 +61,7 @@ function rowOf(
       null,
     ...(conversation?.tools && { tools: conversation.tools }),
     ...(conversation?.raw && { raw: conversation.raw }),
-    issues: [...issues, ...told.filter(({ code }) => !found.has(code))].map((issue) =>
+    issues: [...issues.map(asTold), ...told.filter(({ code }) => !found.has(code))].map((issue) =>
       hasLines ? issue : { ...issue, line: null },
     ),
   }

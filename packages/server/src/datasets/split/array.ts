@@ -29,12 +29,16 @@ export class ArraySplitter implements Splitter {
   #inString = false
   #escaped = false
   #line: number
+  /** Of the chunk that is being read. */
+  #offset: number
   #rowLine = 0
+  #rowOffset = 0
   #rows = 0
   readonly #carry: Carry
 
-  constructor(line: number, maxRowBytes: number) {
+  constructor(line: number, offset: number, maxRowBytes: number) {
     this.#line = line
+    this.#offset = offset
     this.#carry = new Carry(maxRowBytes)
   }
 
@@ -45,6 +49,7 @@ export class ArraySplitter implements Splitter {
       else if (this.#state === 'scalar') at = this.#scalar(chunk, at, onRow)
       else at = this.#between(chunk, at)
     }
+    this.#offset += chunk.length
   }
 
   end(): void {
@@ -89,6 +94,7 @@ export class ArraySplitter implements Splitter {
     }
     if (byte === COMMA) throw fault('bad_array', `A row is expected before this comma (sample ${this.#rows})`)
     this.#rowLine = this.#line
+    this.#rowOffset = this.#offset + at
     this.#state = byte === OPEN_BRACE || byte === OPEN_BRACKET || byte === QUOTE ? 'row' : 'scalar'
     return at
   }
@@ -114,7 +120,7 @@ export class ArraySplitter implements Splitter {
       else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) this.#depth++
       else this.#depth--
       if (this.#depth === 0 && !this.#inString && !this.#escaped && byte !== NEWLINE) {
-        this.#emit(chunk.subarray(from, at), onRow)
+        this.#emit(chunk, from, at, onRow)
         return at
       }
     }
@@ -128,7 +134,7 @@ export class ArraySplitter implements Splitter {
     for (; at < chunk.length; at++) {
       const byte = chunk[at] as number
       if (isBlank(byte) || byte === COMMA || byte === CLOSE_BRACKET) {
-        this.#emit(chunk.subarray(from, at), onRow)
+        this.#emit(chunk, from, at, onRow)
         return at
       }
     }
@@ -136,9 +142,9 @@ export class ArraySplitter implements Splitter {
     return at
   }
 
-  #emit(rest: Buffer, onRow: OnRow): void {
+  #emit(chunk: Buffer, start: number, end: number, onRow: OnRow): void {
     this.#state = 'after'
     this.#rows++
-    onRow({ bytes: this.#carry.take(rest), line: this.#rowLine, unfinished: false })
+    onRow(this.#carry.take(chunk, start, end, this.#rowLine, this.#rowOffset, false))
   }
 }

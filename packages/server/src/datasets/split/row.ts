@@ -1,13 +1,31 @@
 /** Longer rows are refused, so that one endless line can't fill the memory. */
 export const MAX_ROW_BYTES = 16 * 1024 * 1024
 
-export interface RawRow {
-  /** Valid until the callback returns; null when the row is longer than the limit. */
-  bytes: Buffer | null
+/** Where a row lies. */
+export class RawRow {
+  /** Holds the row's bytes until the callback returns; null when the row is longer than the limit. */
+  readonly chunk: Buffer | null
+  readonly start: number
+  readonly end: number
   /** Line that the row starts on, from 1. */
-  line: number
+  readonly line: number
+  /** Of its first byte in the file, or in what the file was unpacked to. */
+  readonly offset: number
   /** The file ended right after it, with no line break or closing bracket. */
-  unfinished: boolean
+  readonly unfinished: boolean
+
+  constructor(chunk: Buffer | null, start: number, end: number, line: number, offset: number, unfinished: boolean) {
+    this.chunk = chunk
+    this.start = start
+    this.end = end
+    this.line = line
+    this.offset = offset
+    this.unfinished = unfinished
+  }
+
+  get bytes(): Buffer | null {
+    return this.chunk?.subarray(this.start, this.end) ?? null
+  }
 }
 export type OnRow = (row: RawRow) => void
 
@@ -34,13 +52,19 @@ export class Carry {
     else this.#parts = []
   }
 
-  /** The whole row, ended by `bytes`; null when it is longer than the limit. */
-  take(bytes: Buffer): Buffer | null {
-    const size = this.#size + bytes.length
-    const whole = size > this.#limit ? null : this.#parts.length === 0 ? bytes : Buffer.concat([...this.#parts, bytes])
-    this.#parts = []
-    this.#size = 0
-    return whole
+  /** The row that ends at `end` of `chunk`, and begins at `start` or, when something was carried, before the chunk. */
+  take(chunk: Buffer, start: number, end: number, line: number, offset: number, unfinished: boolean): RawRow {
+    const size = this.#size + end - start
+    const isWhole = this.#size === 0
+    const parts = this.#parts
+    if (!isWhole) {
+      this.#parts = []
+      this.#size = 0
+    }
+    if (size > this.#limit) return new RawRow(null, 0, 0, line, offset, unfinished)
+    if (isWhole) return new RawRow(chunk, start, end, line, offset, unfinished)
+    const whole = Buffer.concat([...parts, chunk.subarray(start, end)])
+    return new RawRow(whole, 0, whole.length, line, offset, unfinished)
   }
 
   get size(): number {

@@ -22,6 +22,8 @@ export class RowSplitter implements Splitter {
   #head: Buffer | null = Buffer.alloc(0)
   #inner: Splitter | null = null
   #line = 1
+  /** Bytes before those that the inner splitter gets. */
+  #offset = 0
   readonly #maxRowBytes: number
   container: 'array' | 'lines' | null = null
   byteOrderMark = false
@@ -51,6 +53,7 @@ export class RowSplitter implements Splitter {
     if (head.length >= 2 && (head[0] === 0) !== (head[1] === 0))
       throw new FileFault('not_text', 'The file looks like UTF-16 text or binary data: save it as UTF-8 text')
     this.byteOrderMark = head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf
+    if (this.byteOrderMark) this.#offset = 3
     this.#feed(this.byteOrderMark ? head.subarray(3) : head, onRow)
   }
 
@@ -61,15 +64,20 @@ export class RowSplitter implements Splitter {
     }
     let at = 0
     for (; at < chunk.length && isBlank(chunk[at] as number); at++) if (chunk[at] === 0x0a) this.#line++
-    if (at === chunk.length) return
+    if (at < chunk.length) this.#open(chunk, at, onRow)
+    else this.#offset += chunk.length
+  }
+
+  #open(chunk: Buffer, first: number, onRow: OnRow): void {
+    let at = first
     const byte = chunk[at] as number
     if (byte === 0x5b) {
       this.container = 'array'
-      this.#inner = new ArraySplitter(this.#line, this.#maxRowBytes)
       at++
+      this.#inner = new ArraySplitter(this.#line, this.#offset + at, this.#maxRowBytes)
     } else if (byte === 0x7b) {
       this.container = 'lines'
-      this.#inner = new LineSplitter(this.#line, this.#maxRowBytes)
+      this.#inner = new LineSplitter(this.#line, this.#offset + at, this.#maxRowBytes)
     } else
       throw new FileFault(
         'not_json',
@@ -79,3 +87,6 @@ export class RowSplitter implements Splitter {
     this.#inner.push(chunk.subarray(at), onRow)
   }
 }
+
+/** Whether a file of these first two bytes is read as JSON Lines from its first byte on. */
+export const startsLines = (head: Buffer) => head[0] === 0x7b && head[1] !== 0

@@ -1,0 +1,108 @@
+/** A few words of WebAssembly's binary format (https://webassembly.github.io/spec/core/binary), enough for one small module. */
+
+const I32 = 0x7f
+const V128 = 0x7b
+
+/** Code: opcodes and their immediates, flattened. */
+export type Code = readonly (number | Code)[]
+
+/** Unsigned and signed LEB128. */
+export function unsigned(value: number): number[] {
+  return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...unsigned(value >>> 7)]
+}
+function signed(value: number): number[] {
+  if (value >= -0x40 && value < 0x40) return [value & 0x7f]
+  return [(value & 0x7f) | 0x80, ...signed(value >> 7)]
+}
+
+const simd = (opcode: number): number[] => [0xfd, ...unsigned(opcode)]
+
+/** Sixteen times the same byte, or four times the same word: a constant operand. */
+const bytes16 = (byte: number): Code => [simd(0x0c), Array.from({ length: 16 }, () => byte)]
+const words4 = (word: number): Code => [
+  simd(0x0c),
+  Array.from({ length: 16 }, (_, i) => (word >>> (8 * (i & 3))) & 0xff),
+]
+
+export const get = (local: number): Code => [0x20, local]
+export const set = (local: number): Code => [0x21, local]
+export const tee = (local: number): Code => [0x22, local]
+export const i32 = (value: number): Code => [0x41, signed(value)]
+/** `body` again and again while it leaves a number that is not 0. */
+export const repeat = (...body: Code): Code => [0x03, 0x40, body, 0x0d, 0, 0x0b]
+
+export const op = {
+  eq: 0x46,
+  gtS: 0x4a,
+  geS: 0x4e,
+  popcnt: 0x69,
+  add: 0x6a,
+  sub: 0x6b,
+  and: 0x71,
+  or: 0x72,
+  xor: 0x73,
+  shl: 0x74,
+  shrU: 0x76,
+  select: 0x1b,
+} as const
+
+export const v = {
+  load: (offset: number): Code => [simd(0x00), 0, unsigned(offset)],
+  store: (offset: number): Code => [simd(0x0b), 0, unsigned(offset)],
+  bytes: bytes16,
+  words: words4,
+  byteEq: simd(0x23),
+  byteLeU: simd(0x2a),
+  byteSub: simd(0x71),
+  byteMask: simd(0x64),
+  andNot: simd(0x4f),
+  and: simd(0x4e),
+  or: simd(0x50),
+  xor: simd(0x51),
+  /** Of two vectors and a mask: the first where the mask has ones. */
+  pick: simd(0x52),
+  wordShl: simd(0xab),
+  wordShrU: simd(0xad),
+  wordMul: simd(0xb5),
+} as const
+
+export const store32 = (offset: number): Code => [0x36, 2, unsigned(offset)]
+
+interface Memory {
+  readonly buffer: ArrayBuffer
+  /** By so many pages of 64 KiB; buffers from before are no longer good. */
+  grow(pages: number): number
+}
+
+/** TypeScript has it among the types for browsers only. */
+declare const WebAssembly: {
+  Module: new (bytes: Uint8Array) => object
+  Instance: new (module: object) => { exports: object }
+}
+
+/** A function of one i32 without a result, and its memory, which is one page at first. `words` and `vectors`: its locals. */
+export function assemble(words: number, vectors: number, body: Code): { memory: Memory; run(argument: number): void } {
+  const section = (id: number, ...content: Code) => {
+    const flat = flatten(content)
+    return [id, unsigned(flat.length), flat]
+  }
+  const name = (text: string) => [text.length, [...text].map((letter) => letter.charCodeAt(0))]
+  const code = flatten([2, unsigned(words), I32, unsigned(vectors), V128, body, 0x0b])
+  const module = new WebAssembly.Module(
+    new Uint8Array(
+      flatten([
+        [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+        section(1, 1, 0x60, 1, I32, 0), // the type: one i32, no result
+        section(3, 1, 0), // one function of it
+        section(5, 1, 0, 1), // one memory, of one page at first
+        section(7, 2, name('memory'), 2, 0, name('run'), 0, 0),
+        section(10, 1, unsigned(code.length), code),
+      ]),
+    ),
+  )
+  return new WebAssembly.Instance(module).exports as { memory: Memory; run(argument: number): void }
+}
+
+function flatten(code: Code): number[] {
+  return (code as readonly unknown[]).flat(Number.POSITIVE_INFINITY) as number[]
+}

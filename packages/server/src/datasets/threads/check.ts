@@ -1,0 +1,90 @@
+/** check: a file's report, its snapshot, and what the two files of a run have in common. Runs on whichever thread. */
+import type { DatasetFormat, Leakage } from '@mlx-training/contract'
+import type { Duplicates } from '../checks/duplicates.ts'
+import type { ExpansionLimits } from '../containers/gzip.ts'
+import { withoutLines } from '../containers/records.ts'
+import { Source } from '../containers/source.ts'
+import { openOffThread } from '../containers/thread.ts'
+import type { Maps } from '../formats/index.ts'
+import { Pass, runPass } from '../pass.ts'
+import type { Report } from '../report.ts'
+import { SnapshotWriter } from '../snapshot-writer.ts'
+import { startsLines } from '../split/rows.ts'
+import { checkInRanges, RANGE_BYTES } from './ranges.ts'
+
+export interface OpenFile {
+  fd: number
+  /** As the client named it; only its endings count. */
+  name: string
+}
+
+export interface CheckTask extends Maps {
+  file: OpenFile
+  asked: DatasetFormat | undefined
+  limits: ExpansionLimits
+  /** The file to train on, when `file` is to be held out: read first. */
+  trained?: OpenFile | undefined
+  /** Where a snapshot of the good rows is written, if the file has no error. */
+  snapshots?: string | undefined
+  /** How many may share a large file. */
+  threads: number
+}
+
+export interface Checked {
+  report: Report
+  snapshot: { path: string; sha256: string } | null
+  /** With `trained`. */
+  leakage: Leakage | null
+}
+
+/** Smaller files are read before threads have started. */
+const SHARED_FROM = 4 * RANGE_BYTES
+
+export async function check(task: CheckTask): Promise<Checked> {
+  const trained =
+    task.trained && (await examine({ ...task, file: task.trained, trained: undefined }, undefined)).duplicates
+  if (task.snapshots === undefined) {
+    const { report, duplicates } = await examine(task, trained)
+    return { report, snapshot: null, leakage: trained ? duplicates.leakage : null }
+  }
+  const writer = await SnapshotWriter.create(task.snapshots)
+  try {
+    const { report, duplicates } = await examine(task, trained, writer)
+    const snapshot = report.valid && report.format !== null ? await writer.publish() : null
+    return { report, snapshot, leakage: trained ? duplicates.leakage : null }
+  } finally {
+    await writer.close()
+  }
+}
+
+async function examine(
+  { file, asked, limits, columns, tags, threads }: CheckTask,
+  trained: Duplicates | undefined,
+  writer?: SnapshotWriter,
+): Promise<{ report: Report; duplicates: Duplicates }> {
+  const source = await Source.of(file.fd, file.name)
+  const maps = { columns, tags, asked, trained }
+  const { chunks, kind, gzip, lines } = await openOffThread(source, limits)
+  if (
+    !writer &&
+    threads > 1 &&
+    kind === 'plain' &&
+    !gzip &&
+    source.size >= SHARED_FROM &&
+    startsLines(await source.slice(0, 2))
+  )
+    return await checkInRanges(source, maps, threads)
+  const pass = new Pass({
+    ...maps,
+    size: source.size,
+    onGood: writer && ((row, sample) => writer.add(row, sample)),
+  })
+  // After the first bad row nothing will be published, but the rest is still checked for the report.
+  const write = async () => (pass.hasErrors ? writer?.discard() : await writer?.flush())
+  const report = await runPass(chunks, pass, write)
+  const { duplicates } = pass
+  if (lines === 'records') return { report: withoutLines(report), duplicates }
+  // Bytes of what a table was turned into mean nothing to anybody.
+  const issues = kind === 'plain' ? report.issues : report.issues.map((issue) => ({ ...issue, offset: null }))
+  return { report: { ...report, issues }, duplicates }
+}
