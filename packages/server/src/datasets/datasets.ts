@@ -10,7 +10,7 @@ import { plural } from './words.ts'
 
 /** Errors that a refusal carries; the whole report is at POST /datasets/validate. */
 const MAX_REFUSAL_ERRORS = 20
-/** More would wait for the disk, and each takes 100 MB. */
+/** Each takes 80 MB. */
 const MAX_THREADS = 4
 
 export interface DatasetsOptions {

@@ -3,7 +3,7 @@ import { isAscii } from 'node:buffer'
 /** Small enough that a sign beyond ASCII spoils it for few rows, large enough that asking costs nothing to speak of. */
 const BLOCK = 2048
 
-/** Which rows of a chunk are ASCII: their text is made ten times as fast as that of UTF-8, and most are. */
+/** Which rows of a chunk are ASCII: their text is made without decoding, and most are. */
 export class AsciiBlocks {
   #chunk: Buffer | null = null
   #spoilt = new Uint8Array(0)

@@ -1,6 +1,6 @@
 /**
- * What a text is like, read sixteen bytes at a time by a hand-assembled WebAssembly function: the same loops in JavaScript
- * take 1.5 ns a byte, more than JSON.parse does for the whole row; this takes 0.2.
+ * What a text is like, read sixteen bytes at a time by a hand-assembled WebAssembly function. It takes 0.3 ns a byte; in
+ * JavaScript, four bytes at a time, the hash and the words alone take 0.44, and JSON.parse of the whole row 1.0.
  */
 import { assemble, type Code, get, i32, op, repeat, set, store32, tee, v } from './wasm.ts'
 

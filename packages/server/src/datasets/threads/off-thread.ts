@@ -8,7 +8,7 @@ import type { CheckMessage } from './check-worker.ts'
 /** Threads load JavaScript only: from the sources, as the tests run, everything happens on the one thread. */
 const COMPILED = import.meta.url.endsWith('.js')
 /** JavaScript's heap of a thread: rows are 16 MiB at most, and what is remembered of them lies outside of it. */
-const LIMITS = { maxOldGenerationSizeMb: 1024, maxYoungGenerationSizeMb: 64 }
+const LIMITS = { maxOldGenerationSizeMb: 1024, maxYoungGenerationSizeMb: 32 }
 
 /** Files that are being checked; others wait their turn. */
 const turns = { running: 0, waiting: [] as (() => void)[] }
