@@ -31,7 +31,19 @@ export function datasetRecord(n: number, change: Partial<DatasetRecord> = {}): D
       counts: {},
       valid_samples: 10,
       size_bytes: 1000,
-    } as DatasetRecord['report'],
+      confidence: 1,
+      statistics: {
+        characters: null,
+        words: null,
+        output_words: null,
+        turns: null,
+        roles: {},
+        scripts: {},
+        rows_with_tools: 0,
+        turns_not_learned: 0,
+        duplicates: { exact: 0, normalised: 0, same_question: 0 },
+      },
+    },
     ...change,
   }
 }
