@@ -2,7 +2,7 @@
 // An engine process for tests of the HTTP service: speaks the real protocol, computes nothing. Its generations echo the
 // last user turn; "wait" as the prompt holds the answer back until it is cancelled, whose arrival is told on stderr; "full"
 // finds the queue full, "break" fails after a token. Its estimates are of 7000 s for 90,000 tokens an epoch; seed 1234567
-// holds them back, which is told on stderr. Its inspections refuse max_seq_length 13, and hold 14 back until it is cancelled.
+// holds them back, which is told on stderr. Its inspections refuse max_seq_length 1013, and hold 1014 back until it is cancelled.
 import { createWriteStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 
@@ -86,8 +86,9 @@ function inspect({ type, id, dataset, samples }) {
   }
   console.error(`${type} ${dataset.path}`)
   const { max_seq_length: limit, batch_size } = dataset
-  if (limit === 13) return send({ type: 'error', id, kind: 'invalid_model', message: 'no tokenizer', traceback: null })
-  if (limit === 14) return
+  if (limit === 1013)
+    return send({ type: 'error', id, kind: 'invalid_model', message: 'no tokenizer', traceback: null })
+  if (limit === 1014) return
   if (type === 'preview') {
     const rows = samples.map((sample) => ({ sample, problem: 'gone', notes: [], texts: [] }))
     return send({ type: 'previewed', id, json: JSON.stringify(rows), more: false })

@@ -70,7 +70,7 @@ describe('the supervision report', () => {
     [{ model_name: './nothing' }, 404, 'model_name'],
     [{ file_path: 'bad.json', model_name: './nothing' }, 404, 'model_name'],
     [{ file_path: 'none.json' }, 404, undefined],
-    [{ max_seq_length: 13 }, 400, 'model_name'],
+    [{ max_seq_length: 1013 }, 400, 'model_name'],
     [{ max_seq_length: 7 }, 422, 'max_seq_length'],
     [{ loss_on: 'some' }, 422, 'loss_on'],
   ])('%j is refused', async (change, status, field) => {
@@ -84,7 +84,7 @@ describe('the supervision report', () => {
     const waiting = fetch(`${url}/datasets/validate`, {
       method: 'POST',
       headers: { 'x-api-key': ADMIN, 'content-type': 'application/json' },
-      body: JSON.stringify({ file_path: 'data.json', model_name: './tiny', max_seq_length: 14 }),
+      body: JSON.stringify({ file_path: 'data.json', model_name: './tiny', max_seq_length: 1014 }),
       signal: leaving.signal,
     }).catch(() => 'left')
     await until(async () => (await log()).split('inspect ').length > before)
@@ -128,7 +128,7 @@ describe('the preview', () => {
     [{ file_path: 'bad.json' }, 400, 'file_path'],
     [{ dataset_format: 'sharegpt' }, 400, 'file_path'],
     [{ model_name: './nothing' }, 404, 'model_name'],
-    [{ max_seq_length: 13 }, 400, 'model_name'],
+    [{ max_seq_length: 1013 }, 400, 'model_name'],
   ])('%j is refused', async (change, status, field) => {
     const answer = await preview(change)
     expect([answer.status, answer.body.errors?.[0].field], JSON.stringify(answer.body)).toEqual([status, field])
