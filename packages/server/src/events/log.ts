@@ -2,10 +2,13 @@
 import type { Store } from '../store/port.ts'
 import type { Notifier } from './notifier.ts'
 import type { EventLog } from './port.ts'
-
-const BATCH = 500
+import { SharedReads } from './shared-reads.ts'
 
 export function createEventLog(store: Store, notifier: Notifier): EventLog {
+  const reads = new SharedReads(store)
+  // Before any reader's own subscription, so that those whom it wakes find nothing old.
+  notifier.subscribe('events', (id) => reads.grown(id))
+
   return {
     after: (jobId, after, limit) => store.eventsAfter(jobId, after, limit),
 
@@ -19,7 +22,7 @@ export function createEventLog(store: Store, notifier: Notifier): EventLog {
       try {
         while (!signal.aborted) {
           const rung = bell.next()
-          const batch = await store.eventsAfter(jobId, cursor, BATCH)
+          const batch = await reads.read(jobId, cursor)
           const last = batch.at(-1)
           if (last) {
             cursor = last.id

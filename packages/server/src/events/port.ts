@@ -3,7 +3,8 @@ import type { JobEvent } from '@mlx-training/contract'
 export interface EventLog {
   /** Events with id > after, oldest first. */
   after(jobId: string, after: number, limit: number): Promise<JobEvent[]>
-  /** Replays from the store, then follows live, in batches, at the reader's pace (nothing is buffered for it).
+  /** Replays from the store, then follows live, in batches, at the reader's pace (nothing is buffered for it). Readers
+   *  at the same place get the same array.
    *  Ends after the job's `end` event has been yielded, or when the signal aborts. No gaps, no repeats. */
-  follow(jobId: string, after: number, signal: AbortSignal): AsyncIterable<JobEvent[]>
+  follow(jobId: string, after: number, signal: AbortSignal): AsyncIterable<readonly JobEvent[]>
 }

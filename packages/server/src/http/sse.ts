@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import type { JobEvent } from '@mlx-training/contract'
 import type { FastifyReply } from 'fastify'
+import type { Metrics } from '../metrics/metrics.ts'
 
 export interface SseTimes {
   /** Between comments that keep proxies from closing an idle stream. */
@@ -12,10 +13,13 @@ export interface SseTimes {
 
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
 
-export const SSE_TIMES: SseTimes = { heartbeatMs: 15_000, stalledMs: 30_000 }
+export const SSE_TIMES: SseTimes = { heartbeatMs: 15_000, stalledMs: 25_000 }
 
 /** What a browser waits before it connects again. */
-const RETRY_MS = 2000
+const RETRY = 'retry: 2000\n\n'
+
+/** Of batches that several clients get: the text is made once, and these bytes are what all their sockets hold. */
+const ENCODED = new WeakMap<readonly JobEvent[], Buffer>()
 
 /**
  * Sends batches as server-sent events, one batch in memory at a time: the next is asked for when the client has taken
@@ -23,8 +27,9 @@ const RETRY_MS = 2000
  */
 export async function sendEvents(
   reply: FastifyReply,
-  batches: (signal: AbortSignal) => AsyncIterable<JobEvent[]>,
+  batches: (signal: AbortSignal) => AsyncIterable<readonly JobEvent[]>,
   closing: AbortSignal,
+  metrics: Pick<Metrics, 'streams' | 'streamsOpened' | 'streamsCut'>,
   times: SseTimes = SSE_TIMES,
 ): Promise<void> {
   reply.hijack()
@@ -42,32 +47,47 @@ export async function sendEvents(
   const heartbeat = setInterval(() => {
     if (!response.writableNeedDrain) response.write(':\n\n')
   }, times.heartbeatMs)
+  metrics.streamsOpened.inc()
+  metrics.streams.inc()
+  let taken = true
   try {
-    await write(response, `retry: ${RETRY_MS}\n\n`, times.stalledMs, stop)
+    taken = await write(response, RETRY, times.stalledMs, stop)
     for await (const batch of batches(stop.signal)) {
       if (stop.signal.aborted) break
-      await write(response, batch.map(line).join(''), times.stalledMs, stop)
+      taken = await write(response, encoded(batch), times.stalledMs, stop)
     }
   } finally {
     clearInterval(heartbeat)
+    metrics.streams.dec()
+    if (!taken) metrics.streamsCut.inc()
     closing.removeEventListener('abort', abort)
     response.off('close', abort)
     response.end()
   }
 }
 
+function encoded(batch: readonly JobEvent[]): Buffer {
+  const known = ENCODED.get(batch)
+  if (known) return known
+  const bytes = Buffer.from(batch.map(line).join(''))
+  ENCODED.set(batch, bytes)
+  return bytes
+}
+
 /** JSON has no raw line breaks, so one data line is enough. */
 const line = (event: JobEvent) => `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`
 
-/** Waits until the client has taken it; one that takes nothing for `stalledMs` is cut, and `stop` aborted. */
+/** Waits until the client has taken it; one that takes nothing for `stalledMs` is cut, `stop` aborted, and this false. */
 export async function write(
   response: ServerResponse,
-  text: string,
+  text: string | Buffer,
   stalledMs: number,
   stop: AbortController,
-): Promise<void> {
-  if (stop.signal.aborted || response.write(text)) return
+): Promise<boolean> {
+  if (stop.signal.aborted || response.write(text)) return true
+  let taken = true
   const stalled = setTimeout(() => {
+    taken = false
     stop.abort()
     response.destroy()
   }, stalledMs)
@@ -78,4 +98,5 @@ export async function write(
   } finally {
     clearTimeout(stalled)
   }
+  return taken
 }

@@ -11,6 +11,7 @@ import type { Job, Place } from '../jobs/port.ts'
 import type { StartDeps } from '../jobs/start.ts'
 import { statusOf, summaryOf } from '../jobs/status.ts'
 import type { Swept } from '../jobs/sweeper.ts'
+import type { Metrics } from '../metrics/metrics.ts'
 import type { Store } from '../store/port.ts'
 import { clientSignal } from './client-signal.ts'
 import { startAfter } from './events.ts'
@@ -33,9 +34,15 @@ type TrainRoutes =
 
 export function train(
   deps: StartDeps &
-    DryRunDeps & { store: Pick<Store, 'answer'>; events: EventLog; closing: AbortSignal; sseTimes?: SseTimes },
+    DryRunDeps & {
+      store: Pick<Store, 'answer'>
+      events: EventLog
+      closing: AbortSignal
+      sseTimes?: SseTimes
+      metrics: Metrics
+    },
 ): Pick<Handlers, TrainRoutes> {
-  const { jobs, events, closing, sseTimes } = deps
+  const { jobs, events, closing, sseTimes, metrics } = deps
   const find = async (name: string): Promise<Job> => {
     const job = await jobs.get(name)
     if (job) return job
@@ -72,7 +79,7 @@ export function train(
       const job = await find(params.name)
       const after = startAfter(request, job)
       if (request.method === 'HEAD') return void reply.type(EVENT_STREAM).send()
-      await sendEvents(reply, (signal) => events.follow(job.id, after, signal), closing, sseTimes)
+      await sendEvents(reply, (signal) => events.follow(job.id, after, signal), closing, metrics, sseTimes)
     },
   }
 }

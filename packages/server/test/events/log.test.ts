@@ -37,7 +37,7 @@ async function append(count: number, end = false): Promise<void> {
 }
 const upTo = (last: number, first = 1) => Array.from({ length: last - first + 1 }, (_, index) => first + index)
 
-async function ids(events: AsyncIterable<JobEvent[]>): Promise<number[]> {
+async function ids(events: AsyncIterable<readonly JobEvent[]>): Promise<number[]> {
   const seen: number[] = []
   for await (const batch of events) seen.push(...batch.map((event) => event.id))
   return seen

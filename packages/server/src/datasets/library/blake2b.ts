@@ -30,6 +30,8 @@ const DIGEST_BYTES = 8
 const state = new Uint32Array(16)
 const work = new Uint32Array(32)
 const message = new Uint32Array(32)
+/** The same memory, byte by byte: every platform that Node runs on has the low byte first, as the RFC has. */
+const messageBytes = new Uint8Array(message.buffer)
 
 /** The digest as a little-endian number: low and high 32 bits. `key`: up to 64 bytes. */
 export function blake2b8(data: Buffer, key: Buffer = Buffer.alloc(0)): [low: number, high: number] {
@@ -39,18 +41,13 @@ export function blake2b8(data: Buffer, key: Buffer = Buffer.alloc(0)): [low: num
   const keyed = key.length > 0 ? Buffer.concat([key, Buffer.alloc(BLOCK_BYTES - key.length), data]) : data
   const last = Math.max(0, Math.ceil(keyed.length / BLOCK_BYTES) - 1) * BLOCK_BYTES
   for (let at = 0; at < last; at += BLOCK_BYTES) {
-    load(keyed, at)
+    messageBytes.set(keyed.subarray(at, at + BLOCK_BYTES))
     compress(at + BLOCK_BYTES, false)
   }
-  const padded = Buffer.alloc(BLOCK_BYTES)
-  keyed.copy(padded, 0, last)
-  load(padded, 0)
+  messageBytes.fill(0)
+  messageBytes.set(keyed.subarray(last))
   compress(keyed.length, true)
   return [state[0] as number, state[1] as number]
-}
-
-function load(bytes: Buffer, at: number): void {
-  for (let i = 0; i < 32; i++) message[i] = bytes.readUInt32LE(at + 4 * i)
 }
 
 /** `count`: bytes hashed so far, this block among them. */
