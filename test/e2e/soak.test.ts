@@ -13,7 +13,7 @@ test('jobs come to the same bits whatever is killed, 20 times', { timeout: 600_0
   try {
     for (let seed = first; seed < first + TRIALS; seed++) {
       const { plan, problems } = await runTrial(world, planOf(seed, KILLS))
-      expect(problems, `npm run test:soak -- --replay ${seed} --kills: ${plan.fault}`).toEqual([])
+      expect(problems, `npm run test:soak -- --only kills --replay ${seed}: ${plan.fault}`).toEqual([])
     }
   } finally {
     left = await world.close()

@@ -4,6 +4,51 @@ import { Pass } from '../../packages/server/src/datasets/pass.ts'
 import type { Report } from '../../packages/server/src/datasets/report.ts'
 import { FileFault } from '../../packages/server/src/datasets/split/fault.ts'
 import { mutated } from '../../packages/server/test/datasets/mutations.ts'
+import type { Part, Standing, Task } from './part.ts'
+import { randomOf } from './random.ts'
+
+const FILES_A_TRIAL = 500
+
+export const datasets: Part = {
+  name: 'datasets',
+  what: `${FILES_A_TRIAL} mutated data sets a trial: a report on each, the same whatever the chunks it is read in`,
+  run: batches,
+}
+
+async function* batches({ seed, replay, trials, isOver }: Task): AsyncGenerator<Standing> {
+  const random = randomOf(seed)
+  const failures: { seed: number; problem: string }[] = []
+  let done = 0
+  let invalid = 0
+  while (done < trials && !isOver()) {
+    const of = replay ?? random.whole(0, 2 ** 31 - 1)
+    const began = performance.now()
+    let said: string
+    try {
+      const found = soakDatasets(FILES_A_TRIAL, of)
+      invalid += found.invalid
+      said = `${found.invalid} of ${found.files} files invalid, each told where and why`
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : String(error)
+      failures.push({ seed: of, problem })
+      said = `FAILED\n  ${problem}`
+    }
+    console.log(`${++done}. seed ${of}: ${seconds(performance.now() - began)}: ${said}`)
+    const text =
+      `${done * FILES_A_TRIAL} mutated files, of them ${invalid} invalid: **${failures.length} trials of ${done} failed**.` +
+      failures
+        .map(({ seed, problem }) => `\n- \`--only datasets --replay ${seed}\`: ${problem.split('\n')[0]}`)
+        .join('')
+    yield {
+      trials: done,
+      failed: failures.length,
+      text,
+      data: { files: done * FILES_A_TRIAL, invalid, trials: done, failures },
+    }
+  }
+}
+
+const seconds = (milliseconds: number) => `${(milliseconds / 1000).toFixed(1)} s`
 
 /** Throws fast-check's error, with a seed and the smallest file that shows it. Returns how many files were invalid. */
 export function soakDatasets(

@@ -1,98 +1,88 @@
 /**
- * npm run test:soak -- [--trials N] [--minutes N] [--seed S] [--replay SEED] [--kills] [--summary PATH]
+ * npm run test:soak -- [--only PART,…] [--trials N] [--minutes N] [--seed S] [--replay SEED] [--summary PATH]
  *
- * Random faults on the real server and engine, one job a trial; CONTRIBUTING.md says what is checked. Ends with 1 when a
- * trial failed. `--replay` does one trial again, by the seed that was printed with it; `--kills` as npm test's short round,
- * which only kills.
+ * Trials of each part of parts.ts, 20 if nothing else is asked for; with `--minutes` as many as there is time for, which
+ * the parts share. Ends with 1 when one failed. `--replay` does a single trial again, by the seed that was printed with
+ * it. `--summary` writes PATH.json and PATH.md after every trial.
  */
 import { writeFileSync } from 'node:fs'
 import { arch, cpus, platform } from 'node:os'
 import { parseArgs } from 'node:util'
-import { FAULTS, KILLS, type Moment, planOf } from './plan.ts'
-import { randomOf } from './random.ts'
-import { summarize, toMarkdown } from './summary.ts'
-import { type Outcome, runTrial } from './trial.ts'
-import { World } from './world.ts'
+import type { Part, Standing } from './part.ts'
+import { ON_REQUEST, PARTS } from './parts.ts'
 
-/** After so many the world is begun anew, on an empty disk. */
-const TRIALS_A_WORLD = 40
+const TRIALS = 20
 
 export async function main(args: string[]): Promise<number> {
   const { values } = parseArgs({
     args,
     options: {
+      only: { type: 'string' },
       trials: { type: 'string' },
       minutes: { type: 'string' },
       seed: { type: 'string', default: String(Date.now() % 1_000_000) },
       replay: { type: 'string' },
-      kills: { type: 'boolean', default: false },
       summary: { type: 'string' },
     },
   })
   const seed = wholeNumber('seed', values.seed)
-  const trials = values.replay ? 1 : wholeNumber('trials', values.trials ?? (values.minutes ? '100000' : '20'))
-  const minutes = wholeNumber('minutes', values.minutes ?? '100000')
-  const began = performance.now()
-  const random = randomOf(seed)
-  const outcomes: Outcome[] = []
-  const left: string[] = []
-  let restarts = 0
-  let world: World | null = null
-
-  const close = async () => {
-    left.push(...((await world?.close()) ?? []))
-    restarts += world?.restarts ?? 0
-    world = null
-  }
+  const replay = values.replay === undefined ? null : wholeNumber('replay', values.replay)
+  const minutes = values.minutes === undefined ? null : wholeNumber('minutes', values.minutes)
+  const trials = wholeNumber('trials', values.trials ?? (replay !== null ? 1 : minutes === null ? TRIALS : 1e9))
+  const parts = partsOf(values.only ?? (replay === null ? null : 'jobs'))
   let interrupted = false
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => (interrupted = true))
 
-  console.log(`seed ${seed}`)
+  const began = performance.now()
   const minutesSince = () => (performance.now() - began) / 60_000
+  const standings = new Map<Part, Standing>()
   const write = () => {
-    const facts = {
-      seed,
-      minutes: minutesSince(),
-      machine: machine(),
-      restarts: restarts + (world?.restarts ?? 0),
-      left,
-    }
-    const summary = summarize(outcomes, facts)
+    const facts = { seed, minutes: minutesSince(), machine: machine() }
+    const text = toMarkdown(facts, standings)
     if (values.summary !== undefined) {
-      writeFileSync(`${values.summary}.json`, `${JSON.stringify({ ...summary, outcomes }, null, 1)}\n`)
-      writeFileSync(`${values.summary}.md`, toMarkdown(summary))
+      const data = Object.fromEntries([...standings].map(([{ name }, standing]) => [name, standing.data]))
+      writeFileSync(`${values.summary}.json`, `${JSON.stringify({ ...facts, parts: data }, null, 1)}\n`)
+      writeFileSync(`${values.summary}.md`, text)
     }
-    return summary
+    return text
   }
-  while (outcomes.length < trials && minutesSince() < minutes && !interrupted) {
-    if (outcomes.length % TRIALS_A_WORLD === 0) await close()
-    world ??= new World()
-    const plan = planOf(
-      values.replay ? wholeNumber('replay', values.replay) : random.whole(0, 2 ** 31 - 1),
-      values.kills ? KILLS : FAULTS,
-    )
-    const outcome = await runTrial(world, plan)
-    outcomes.push(outcome)
-    console.log(line(outcomes.length, outcome))
-    write()
+
+  console.log(`seed ${seed}`)
+  for (const [index, part] of parts.entries()) {
+    const from = minutesSince()
+    const until = minutes === null ? Number.POSITIVE_INFINITY : from + (minutes - from) / (parts.length - index)
+    const isOver = () => interrupted || minutesSince() >= until
+    console.log(`\n${part.name}: ${part.what}`)
+    for await (const standing of part.run({ seed, replay, trials, isOver })) {
+      standings.set(part, standing)
+      write()
+    }
   }
-  await close()
-  const summary = write()
-  console.log(`\n${toMarkdown(summary)}`)
-  return summary.failed + summary.left.length > 0 ? 1 : 0
+  console.log(`\n${write()}`)
+  return [...standings.values()].some(({ failed }) => failed > 0) ? 1 : 0
 }
 
-function line(number: number, { plan, hit, attempts, seconds, problems }: Outcome): string {
-  const what = [plan.fault, plan.variant, plan.failpoint ?? plan.moments.map(when).join(' and ')].join(', ')
-  const said = problems.length === 0 ? 'ok' : `FAILED\n  ${problems.join('\n  ')}`
-  return `${number}. seed ${plan.seed}: ${what}: ${hit ? '' : 'not met, '}${attempts} attempts, ${seconds.toFixed(1)} s: ${said}`
+function partsOf(names: string | null): readonly Part[] {
+  if (names === null) return PARTS
+  const all = [...PARTS, ...ON_REQUEST]
+  return names.split(',').map((name) => {
+    const part = all.find((part) => part.name === name)
+    if (!part) throw new Error(`--only must name parts (${all.map(({ name }) => name).join(', ')}), not "${name}"`)
+    return part
+  })
 }
 
-const when = ({ step, milliseconds }: Moment) => `${step === null ? '' : `step ${step} + `}${milliseconds} ms`
+function toMarkdown(
+  { seed, minutes, machine }: { seed: number; minutes: number; machine: string },
+  standings: ReadonlyMap<Part, Standing>,
+): string {
+  const parts = [...standings].map(([{ name, what }, { text }]) => `## ${name}\n${what}\n\n${text}\n`)
+  return [`Seed ${seed}, ${minutes.toFixed(0)} minutes, ${machine}.\n`, ...parts].join('\n')
+}
 
 const machine = () => `${platform()} ${arch()}, ${cpus().length} cores, Node ${process.version}`
 
-function wholeNumber(name: string, text: string): number {
+function wholeNumber(name: string, text: string | number): number {
   const value = Number(text)
   if (!Number.isSafeInteger(value) || value < 0) throw new Error(`--${name} must be a whole number, not "${text}"`)
   return value

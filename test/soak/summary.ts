@@ -1,23 +1,17 @@
-/** What a round of trials came to. */
+/** What a round of trials with jobs came to. */
 import { FAULTS, type Fault } from './plan.ts'
 import type { Outcome } from './trial.ts'
 
 export interface Summary {
-  seed: number
   trials: number
   failed: number
-  minutes: number
-  machine: string
   restarts: number
   left: string[]
   faults: { fault: Fault; trials: number; hit: number; attempts: number; seconds: number; failed: number }[]
   failures: { seed: number; fault: Fault; problems: string[] }[]
 }
 
-export function summarize(
-  outcomes: readonly Outcome[],
-  facts: Pick<Summary, 'seed' | 'minutes' | 'machine' | 'restarts' | 'left'>,
-): Summary {
+export function summarize(outcomes: readonly Outcome[], facts: Pick<Summary, 'restarts' | 'left'>): Summary {
   const faults = FAULTS.flatMap((fault) => {
     const these = outcomes.filter(({ plan }) => plan.fault === fault)
     if (these.length === 0) return []
@@ -37,33 +31,23 @@ export function summarize(
   return { ...facts, trials: outcomes.length, failed: failures.length, faults, failures }
 }
 
-export function toMarkdown({
-  seed,
-  trials,
-  failed,
-  minutes,
-  machine,
-  restarts,
-  left,
-  faults,
-  failures,
-}: Summary): string {
+/** `part`: for the command that does a trial again. */
+export function toMarkdown({ trials, failed, restarts, left, faults, failures }: Summary, part: string): string {
   const rows = faults.map(
     (row) =>
       `| ${row.fault} | ${row.trials} | ${row.hit} | ${row.attempts} | ${row.seconds.toFixed(1)} | ${row.failed} |`,
   )
   const found = failures.map(
     ({ seed, fault, problems }) =>
-      `- \`--replay ${seed}\` (${fault}): ${problems.map((text) => text.split('\n')[0]).join('; ')}`,
+      `- \`--only ${part} --replay ${seed}\` (${fault}): ${problems.map((text) => text.split('\n')[0]).join('; ')}`,
   )
   return [
-    `${trials} trials in ${minutes.toFixed(0)} minutes, seed ${seed}, ${machine}: **${failed} failed**. ` +
+    `${trials} trials: **${failed} failed**. ` +
       `The server was started again ${restarts} times; ${left.length} processes were left at the end.`,
     '',
     '| fault | trials | met a run | attempts | seconds each | failed |',
     '|---|--:|--:|--:|--:|--:|',
     ...rows,
     ...(found.length > 0 ? ['', ...found] : []),
-    '',
   ].join('\n')
 }
