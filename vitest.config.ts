@@ -5,7 +5,7 @@ const source = (name: string) => fileURLToPath(new URL(`packages/${name}/src/ind
 
 export default defineConfig({
   resolve: {
-    alias: { '@mlx-training/contract': source('contract') },
+    alias: { '@mlx-training/contract': source('contract'), '@mlx-training/sdk': source('sdk') },
   },
   test: {
     include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'],

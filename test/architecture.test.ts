@@ -22,6 +22,8 @@ const LAYERS = [
 const SERVER = fileURLToPath(new URL('../packages/server/src', import.meta.url))
 const CONTRACT = fileURLToPath(new URL('../packages/contract/src', import.meta.url))
 
+const SDK = fileURLToPath(new URL('../packages/sdk/src', import.meta.url))
+
 const sources = (folder: string) =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.ts'))
@@ -70,4 +72,12 @@ test('only the engine’s folder holds Python, and only the server’s engine fo
     .filter((file) => imports(file).some(({ target }) => target === 'node:child_process'))
     .map(moduleOf)
   expect(new Set(spawning)).toEqual(new Set(['engine']))
+})
+
+test('the SDK takes only types from the contract, so that nothing comes with it into browsers', () => {
+  const foreign = sources(SDK)
+    .flatMap(imports)
+    .filter(({ target }) => !target.startsWith('.'))
+  expect(foreign.filter(({ typeOnly }) => !typeOnly)).toEqual([])
+  expect(new Set(foreign.map(({ target }) => target))).toEqual(new Set(['@mlx-training/contract']))
 })

@@ -81,6 +81,7 @@ export const DatasetsQuery = Type.Object(
   },
   { additionalProperties: false },
 )
+export type DatasetsQuery = Static<typeof DatasetsQuery>
 
 export const DatasetsResponse = Type.Object(
   {
@@ -101,6 +102,7 @@ export const RowsQuery = Type.Object(
   },
   { additionalProperties: false },
 )
+export type RowsQuery = Static<typeof RowsQuery>
 
 export const DatasetRow = Type.Object({
   sample: Type.Integer({ description: 'Row number from 0' }),

@@ -1,0 +1,8 @@
+export { MlxTraining } from './client.ts'
+export * from './errors.ts'
+export type { FollowOptions } from './follow.ts'
+export type * from './requests.ts'
+export type { Datasets } from './resources/datasets.ts'
+export { AnswerStream, type Generate } from './resources/generate.ts'
+export type { StartOptions, Train, WaitOptions } from './resources/train.ts'
+export type { ClientOptions, RequestOptions } from './transport.ts'

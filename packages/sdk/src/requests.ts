@@ -1,0 +1,57 @@
+/** What callers send: the contract's requests, in which every field that has a default may be left out. */
+import type {
+  CleanRequest,
+  CloneRequest,
+  DatasetParams,
+  DatasetsQuery,
+  EstimateRequest,
+  GenerateRequest,
+  LoraParams,
+  PreviewRequest,
+  PriorityRequest,
+  RowsQuery,
+  SplitRequest,
+  StartRequest,
+  UploadQuery,
+  ValidateRequest,
+} from '@mlx-training/contract'
+
+/** The fields that have no default. A test holds these lists to the schemas. */
+export const NEEDED = {
+  StartRequest: ['experiment_name', 'model_name', 'dataset'],
+  EstimateRequest: ['model_name', 'dataset'],
+  LoraParams: [],
+  DatasetParams: ['dataset_path'],
+  CloneRequest: ['experiment_name'],
+  PriorityRequest: ['priority'],
+  ValidateRequest: ['file_path'],
+  PreviewRequest: ['file_path', 'model_name', 'samples'],
+  UploadQuery: [],
+  DatasetsQuery: [],
+  RowsQuery: [],
+  SplitRequest: ['validation_share'],
+  CleanRequest: ['repairs'],
+  GenerateRequest: [],
+} as const
+type Needed = typeof NEEDED
+
+type Sent<T, K extends readonly (keyof T)[]> = Pick<T, K[number]> & Partial<Omit<T, K[number]>>
+type Nested = {
+  lora?: Sent<LoraParams, Needed['LoraParams']>
+  dataset: Sent<DatasetParams, Needed['DatasetParams']>
+}
+
+export type StartInput = Omit<Sent<StartRequest, Needed['StartRequest']>, keyof Nested> & Nested
+export type EstimateInput = Omit<Sent<EstimateRequest, Needed['EstimateRequest']>, keyof Nested> & Nested
+/** `changes`: fields of a start, merged as RFC 7396 has it (null takes a field out). */
+export type CloneInput = Sent<CloneRequest, Needed['CloneRequest']>
+export type PriorityInput = PriorityRequest
+export type ValidateInput = Sent<ValidateRequest, Needed['ValidateRequest']>
+export type PreviewInput = Sent<PreviewRequest, Needed['PreviewRequest']>
+export type UploadInput = Sent<UploadQuery, Needed['UploadQuery']>
+export type DatasetsInput = Sent<DatasetsQuery, Needed['DatasetsQuery']>
+export type RowsInput = Sent<RowsQuery, Needed['RowsQuery']>
+export type SplitInput = Sent<SplitRequest, Needed['SplitRequest']>
+export type CleanInput = Sent<CleanRequest, Needed['CleanRequest']>
+/** Without `stream`, which is another method here. */
+export type GenerateInput = Omit<Sent<GenerateRequest, Needed['GenerateRequest']>, 'stream'>
