@@ -217,4 +217,4 @@ def test_a_prompt_that_does_not_fit_is_refused_by_its_number(tmp_path: Path, mod
     changes = {"sample_prompts": ["Hello?", "so " * 4000]}
     with pytest.raises(EngineError, match=r"sample_prompts\[1\].*context window") as error:
         train(train_command(tmp_path, model, questions(2), **changes))
-    assert error.value.kind == "invalid_parameters"
+    assert error.value.kind == "context_length"

@@ -45,7 +45,7 @@ def test_an_answer_ends_at_max_tokens_and_at_the_context_window(client, chat, mo
     assert done["finish_reason"] == "length"
     assert done["prompt_tokens"] + done["completion_tokens"] == 64
     kind, message = client.refused(narrow, "word " * 100)
-    assert kind == "invalid_parameters"
+    assert kind == "context_length"
     assert "context window of 64" in message
 
 
@@ -106,6 +106,50 @@ def test_messages_that_a_template_refuses_are_folded_as_in_training_or_told(clie
     assert kind == "invalid_parameters"
     assert "chat template refuses these messages: Conversation roles must alternate" in message
     assert client.refused(strict, messages=[]) == ("invalid_parameters", "messages is empty")
+
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich"}}}
+ASKED = [
+    {"role": "user", "content": "Rain?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "18 °C", "tool_call_id": "call_1", "name": "weather"},
+]
+
+
+def test_tools_and_their_calls_go_through_the_template(client, models):
+    hermes = (
+        "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>{{ '\n' }}{% endif %}"
+        "{% for message in messages %}{{ message.role }}:{{ message.content }}"
+        "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function.name }} "
+        "{{ call.function.arguments.city }}</tool_call>{% endfor %}"
+        "{% if message.tool_call_id is defined %}({{ message.tool_call_id }}){% endif %}{{ '\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    path = make_tiny_model(models / "hermes", chat_template=hermes)
+    text = (
+        '<tools>{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}</tools>\n'
+        "user:Rain?\nassistant:<tool_call>weather Zürich</tool_call>\ntool:18 °C(call_1)\nassistant:"
+    )
+    done = client.ask(path, messages=ASKED, tools=[WEATHER])
+    assert done["prompt_tokens"] == prompt_length(path, text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_where_a_model_has_no_place_for_tools_they_go_where_training_puts_them(client, models, template):
+    path = make_tiny_model(models / f"toolless-{template}", chat_template=template)
+    told = 'You can call these functions:\n{"type": "function", "function": {"name": "weather", '
+    told += '"parameters": {"type": "object"}}}'
+    call = '{"name":"weather","arguments":{"city":"Zürich"}}'
+    messages = [("system", told), ("user", "Rain?"), ("assistant", call), ("tool", "18 °C")]
+    if template:
+        text = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in messages)
+        text += "<|im_start|>assistant\n"
+    else:
+        turns = [ChatMessage(role=role, content=content) for role, content in messages]
+        text = conversation_text(turns, "<|endoftext|>", add_generation_prompt=True)
+    done = client.ask(path, messages=ASKED, tools=[WEATHER])
+    assert done["prompt_tokens"] == prompt_length(path, text, add_special_tokens=False)
 
 
 @pytest.mark.parametrize(

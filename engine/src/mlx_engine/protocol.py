@@ -24,6 +24,7 @@ ErrorKind = Literal[
     "invalid_model",
     "invalid_dataset",
     "invalid_parameters",
+    "context_length",
     "out_of_memory",
     "disk_full",
     "non_finite",
@@ -359,9 +360,12 @@ class Suspend(_Tagged, tag="suspend"):
     pass
 
 
-class ChatMessage(msgspec.Struct, kw_only=True):
+class ChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
     role: str
     content: str
+    tool_calls: list[dict[str, Any]] = []  # as templates take them: {"function": {"name", "arguments"}}
+    tool_call_id: str | None = None  # of a tool's result: the call that it answers
+    name: str | None = None  # of that tool
 
 
 class Generate(_Tagged, tag="generate"):
@@ -382,6 +386,7 @@ class Generate(_Tagged, tag="generate"):
     frequency_penalty: float = 0.0
     logprobs: int | None = None
     n: int = 1
+    tools: list[dict[str, Any]] = []
 
 
 class Cancel(_Tagged, tag="cancel"):

@@ -31,6 +31,7 @@ export const ERRORS = {
   invalid_parameters: [400, 'ValidationError'],
   invalid_json: [400, 'InvalidJSONError'],
   invalid_path: [400, 'ValidationError'],
+  context_length: [400, 'ValidationError'],
   invalid_dataset: [400, 'ValidationError'],
   unauthorized: [401, 'AuthenticationError'],
   forbidden: [403, 'PermissionDeniedError'],

@@ -5,7 +5,7 @@
  */
 import { type Static, Type } from 'typebox'
 import { enumOf, Nullable } from './common.ts'
-import { ChatMessage } from './generate.ts'
+import { ChatMessage, ToolCall, ToolDescription } from './generate.ts'
 import { DATASET_FORMATS } from './job.ts'
 import { LOSS_ON, OPTIMIZERS, SCHEDULES, TRUNCATIONS } from './start.ts'
 import { SupervisionReport } from './supervision.ts'
@@ -35,6 +35,7 @@ export const ErrorKind = enumOf([
   'invalid_model',
   'invalid_dataset',
   'invalid_parameters',
+  'context_length',
   'out_of_memory',
   'disk_full',
   'non_finite',
@@ -413,11 +414,23 @@ export type TrainCommand = Static<typeof TrainCommand>
 export const StopCommand = frame('stop', {})
 export const SuspendCommand = frame('suspend', {})
 
+/** A turn as chat templates take it. */
+export const ChatTurn = Type.Object(
+  {
+    ...ChatMessage.properties,
+    tool_calls: Type.Optional(Type.Array(ToolCall, { description: 'Of the assistant' })),
+    tool_call_id: Type.Optional(Type.String({ description: "Of a tool's result: the call that it answers" })),
+    name: Type.Optional(Type.String({ description: 'Of that tool' })),
+  },
+  { additionalProperties: false },
+)
+export type ChatTurn = Static<typeof ChatTurn>
+
 export const GenerateCommand = frame('generate', {
   id: Type.String(),
   model_path: Type.String(),
   adapter_path: Nullable(Type.String()),
-  messages: Nullable(Type.Array(ChatMessage)),
+  messages: Nullable(Type.Array(ChatTurn)),
   prompt: Nullable(
     Type.String({
       description: 'Plain text to continue, when messages is null',
@@ -439,6 +452,7 @@ export const GenerateCommand = frame('generate', {
     Nullable(Type.Integer({ description: "So many of the likeliest beside each token's own; null: none" })),
   ),
   n: Type.Optional(Type.Integer({ description: 'Answers to the one prompt' })),
+  tools: Type.Optional(Type.Array(ToolDescription, { description: 'Shown by the chat template, or before it' })),
 })
 export type GenerateCommand = Static<typeof GenerateCommand>
 export const CancelCommand = frame('cancel', { id: Type.String() })

@@ -23,6 +23,18 @@ export const ChatMessage = Type.Object(
 )
 export type ChatMessage = Static<typeof ChatMessage>
 
+/** As chat templates take it: the arguments are an object where they are one, and not its JSON. */
+export const ToolCall = Type.Object({
+  id: Type.String(),
+  type: Type.Literal('function'),
+  function: Type.Object({ name: Type.String(), arguments: Type.Unknown() }),
+})
+export type ToolCall = Static<typeof ToolCall>
+
+/** `{"type": "function", "function": {"name", "description", "parameters": JSON Schema}}` */
+export const ToolDescription = Type.Record(Type.String(), Type.Unknown())
+export type ToolDescription = Static<typeof ToolDescription>
+
 export const GenerateRequest = Type.Object(
   {
     prompt: Type.Optional(

@@ -20,10 +20,9 @@ from mlx_engine.data.affected import Affected
 from mlx_engine.data.rows import Raw, Row
 from mlx_engine.deadline import DeadlineExceeded
 from mlx_engine.models.prompts import alpaca_text, conversation_text
-from mlx_engine.models.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat
+from mlx_engine.models.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat, with_tools
 from mlx_engine.protocol import ChatMessage, EngineError
 
-_TOOLS = "You can call these functions:\n"
 _NOTHING = "none of its assistant turns is to be learned"
 _NOT_THE_LAST = "its last assistant turn is not to be learned"
 _TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
@@ -176,7 +175,7 @@ class Renderer:
                 text = self._template(candidate, tools)
                 if tools and text == self._template(candidate, None):
                     self._note("tools_in_system_message", row.sample)
-                    messages, tools = _with_tools(messages, tools), None
+                    messages, tools = with_tools(messages, tools), None
                     candidate = fold(messages, fold_system=fold_system) if fold_tools else messages
                     text = self._template(candidate, None)
             except TEMPLATE_ERRORS as error:
@@ -287,10 +286,3 @@ def dated(template: object, date: datetime.date) -> dict[str, str]:
         return {}
     dated = _TODAY.sub(lambda call: json.dumps(date.strftime(call[2])), template)
     return {} if dated == template else {"chat_template": dated}
-
-
-def _with_tools(messages: Sequence[ChatMessage], tools: list[Any]) -> list[ChatMessage]:
-    text = _TOOLS + "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    if messages[0].role == "system":
-        return [ChatMessage(role="system", content=f"{messages[0].content}\n\n{text}"), *messages[1:]]
-    return [ChatMessage(role="system", content=text), *messages]

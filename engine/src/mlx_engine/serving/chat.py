@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from mlx_lm.tokenizer_utils import TokenizerWrapper
+from msgspec.structs import replace
 
 from mlx_engine.deadline import DeadlineExceeded
 from mlx_engine.models.prompts import alpaca_text, conversation_text
-from mlx_engine.models.template import SENTINEL, TEMPLATE_ERRORS, fold, hidden_roles, render_chat
+from mlx_engine.models.template import (
+    SENTINEL,
+    TEMPLATE_ERRORS,
+    fold,
+    hidden_roles,
+    render_chat,
+    with_calls_as_text,
+    with_tools,
+)
 from mlx_engine.process import one_line
 from mlx_engine.protocol import ChatMessage, EngineError
 
 
-def chat_tokens(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> list[int]:
+def chat_tokens(
+    tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage], tools: list[Any] | None = None
+) -> list[int]:
     """Through the model's chat template, up to where the assistant speaks. Base models get the text that they were
-    trained on (prompts.py): Stanford's for one instruction, a plain conversation otherwise.
+    trained on (prompts.py): Stanford's for one instruction, a plain conversation otherwise. What a template has no
+    place for (tools, their calls and results, a system message) is put where training put it.
 
     EngineError('invalid_parameters') when the template refuses the messages.
     """
     if not messages:
         raise EngineError("invalid_parameters", "messages is empty")
     if not tokenizer.has_chat_template:
-        return text_tokens(tokenizer, _plain(tokenizer, messages))
-    return tokenizer.encode(_accepted(tokenizer, messages), add_special_tokens=False)
+        shown = with_calls_as_text(messages)
+        return text_tokens(tokenizer, _plain(tokenizer, with_tools(shown, tools) if tools else shown))
+    return tokenizer.encode(_accepted(tokenizer, messages, tools or None), add_special_tokens=False)
 
 
 def with_system(messages: Sequence[ChatMessage], trained: str | None) -> list[ChatMessage]:
@@ -54,21 +69,38 @@ def end_tokens(tokenizer: TokenizerWrapper) -> set[int]:
     return ends
 
 
-def _accepted(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> str:
+def _accepted(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage], tools: list[Any] | None) -> str:
     """The messages in the first form that the template shows whole: the one that training chose for such rows."""
-    for candidate in (messages, fold(messages, fold_system=False), fold(messages, fold_system=True)):
+    as_text = with_calls_as_text(messages)
+    forms: list[tuple[Sequence[ChatMessage], Callable[..., Sequence[ChatMessage]]]] = [
+        (as_text, list),
+        (as_text, partial(fold, fold_system=False)),
+        (as_text, partial(fold, fold_system=True)),
+    ]
+    if as_text != messages:
+        forms.insert(0, (messages, list))
+    for turns, form in forms:
         try:
-            text = render_chat(tokenizer, candidate, prompt=True)
+            candidate = form(turns)
+            text = render_chat(tokenizer, candidate, prompt=True, tools=tools)
+            if tools and text == render_chat(tokenizer, candidate, prompt=True):
+                candidate = form(with_tools(turns, tools))
+                text = render_chat(tokenizer, candidate, prompt=True)
+            hidden = hidden_roles(candidate, text) or _hidden_calls(tokenizer, candidate)
         except DeadlineExceeded as error:
             raise _refused(one_line(error)) from error
         except TEMPLATE_ERRORS as error:
-            reason = one_line(error)
-            continue
-        hidden = hidden_roles(candidate, text)
+            hidden = one_line(error)
         if hidden is None:
             return text
-        reason = hidden
-    raise _refused(reason)
+    raise _refused(hidden)
+
+
+def _hidden_calls(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage]) -> str | None:
+    without = [replace(message, tool_calls=[]) for message in messages]
+    if without == messages or render_chat(tokenizer, messages) != render_chat(tokenizer, without):
+        return None
+    return "it does not show calls of tools"
 
 
 def _refused(reason: str) -> EngineError:

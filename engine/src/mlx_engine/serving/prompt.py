@@ -11,10 +11,11 @@ def prompt_tokens(loaded: LoadedModel, request: Generate, system: str | None) ->
     """Tokens, and how many may follow: the request's limit or what is left of the context window. `system`: the system
     turn that the model was trained with, for conversations that bring none.
 
-    EngineError('invalid_parameters') for a prompt that is empty, too long, or refused by the chat template.
+    EngineError('invalid_parameters') for a prompt that is empty or refused by the chat template, 'context_length' for
+    one that is too long.
     """
     if request.messages is not None:
-        tokens = chat_tokens(loaded.tokenizer, with_system(request.messages, system))
+        tokens = chat_tokens(loaded.tokenizer, with_system(request.messages, system), request.tools)
     else:
         tokens = text_tokens(loaded.tokenizer, request.prompt or "")
     if not tokens:
@@ -24,5 +25,5 @@ def prompt_tokens(loaded: LoadedModel, request: Generate, system: str | None) ->
         return tokens, request.max_tokens
     if len(tokens) >= window:
         message = f"the prompt has {len(tokens)} tokens, which leaves no room in the model's context window of {window}"
-        raise EngineError("invalid_parameters", message)
+        raise EngineError("context_length", message)
     return tokens, min(request.max_tokens, window - len(tokens))

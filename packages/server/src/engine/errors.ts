@@ -4,6 +4,7 @@ const CODES: Record<FrameOf<'error'>['kind'], ErrorCode> = {
   invalid_model: 'invalid_parameters',
   invalid_dataset: 'invalid_dataset',
   invalid_parameters: 'invalid_parameters',
+  context_length: 'context_length',
   out_of_memory: 'unavailable',
   disk_full: 'insufficient_storage',
   non_finite: 'unprocessable',
