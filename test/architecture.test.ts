@@ -14,6 +14,7 @@ const LAYERS = [
   ['jobs'],
   ['webhooks'],
   ['providers'],
+  ['evaluation'],
   ['http'],
   ['app'],
   ['main'],

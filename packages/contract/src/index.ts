@@ -1,4 +1,5 @@
 export * from './common.ts'
+export * from './compare.ts'
 export * from './dataset.ts'
 export * from './errors.ts'
 export * from './event.ts'

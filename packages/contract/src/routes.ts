@@ -1,5 +1,6 @@
 import { type TSchema, Type } from 'typebox'
 import { ExperimentName } from './common.ts'
+import { CompareEvent, CompareRequest, CompareResponse } from './compare.ts'
 import { ValidateRequest, ValidateResponse } from './dataset.ts'
 import { JobEvent } from './event.ts'
 import { GenerateEvent, GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
@@ -330,6 +331,17 @@ export const ROUTES = {
     body: GenerateRequest,
     response: GenerateResponse,
     events: GenerateEvent,
+  },
+  compare: {
+    method: 'POST',
+    path: '/compare',
+    summary: 'Ask several models the same, side by side, with times, tokens and, against references, scores',
+    tag: 'generation',
+    auth: 'optional',
+    scope: 'generate',
+    body: CompareRequest,
+    response: CompareResponse,
+    events: CompareEvent,
   },
   providers: {
     method: 'GET',

@@ -12,6 +12,7 @@ import type { Engine } from './engine/port.ts'
 import type { EventLog } from './events/port.ts'
 import type { ClientPaths } from './files/port.ts'
 import { limitArrival } from './http/arrival.ts'
+import { compare } from './http/compare.ts'
 import { datasets } from './http/datasets.ts'
 import { BODY_LIMIT, clientError, notFound, refuseOddities, sendError } from './http/errors.ts'
 import { generate } from './http/generate.ts'
@@ -132,6 +133,7 @@ function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
     ...datasets({ ...deps, closing }),
     models: listModels(deps),
     generate: generate({ ...deps, closing }),
+    compare: compare({ ...deps, closing }),
     providers: () => deps.providers.list(),
   }
 }

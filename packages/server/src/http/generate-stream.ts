@@ -1,6 +1,4 @@
-import type { GenerateEnd, GeneratePiece } from '@mlx-training/contract'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { GenerateOutput } from '../providers/port.ts'
 import { toServiceError } from './errors.ts'
 import { EVENT_STREAM, SSE_TIMES, type SseTimes, write } from './sse.ts'
 
@@ -9,11 +7,11 @@ import { EVENT_STREAM, SSE_TIMES, type SseTimes, write } from './sse.ts'
  * queue, a model that isn't there) is answered with its own status; what fails later is an event of that name.
  * An answer that nobody reads any more is cancelled, since leaving the loop ends the generator.
  */
-export async function streamAnswer(
+export async function streamAnswer<Piece, Whole>(
   reply: FastifyReply,
   request: FastifyRequest,
-  pieces: AsyncGenerator<GeneratePiece, GenerateOutput>,
-  endOf: (output: GenerateOutput) => GenerateEnd,
+  pieces: AsyncGenerator<Piece, Whole>,
+  endOf: (whole: Whole) => object,
   times: SseTimes = SSE_TIMES,
 ): Promise<void> {
   let next = await pieces.next()

@@ -94,6 +94,7 @@ const RIGHT: { [N in RouteName]?: object } = {
   datasetsSplit: { validation_share: 0.2 },
   datasetsClean: { repairs: ['trim', 'drop_duplicates'], dry_run: true },
   generate: { prompt: 'Hi', model: './tiny', system: 'Brief' },
+  compare: { models: ['./tiny', 'fine-tuned/none'], prompt: 'Hi', reference: 'Hi', stream: false },
 }
 /** Fields that are objects, whose inside is replaced as well. */
 const INSIDE: { [N in RouteName]?: string } = { trainStart: 'dataset', trainEstimate: 'dataset', trainClone: 'changes' }

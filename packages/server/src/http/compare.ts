@@ -1,0 +1,39 @@
+import type { CompareResponse } from '@mlx-training/contract'
+import { createAsker } from '../evaluation/answer.ts'
+import { compare as compareModels } from '../evaluation/compare.ts'
+import type { Providers } from '../providers/index.ts'
+import { clientSignal } from './client-signal.ts'
+import { streamAnswer } from './generate-stream.ts'
+import type { Handler } from './routes.ts'
+import type { SseTimes } from './sse.ts'
+
+export const compare = ({
+  providers,
+  closing,
+  sseTimes,
+}: {
+  providers: Providers
+  closing: AbortSignal
+  sseTimes?: SseTimes | undefined
+}): Handler<'compare'> => {
+  const asker = createAsker(providers)
+  return async ({ body, reply, request }) => {
+    const client = clientSignal(reply, closing)
+    try {
+      const answers = compareModels(body, { asker, providers }, client.signal)
+      if (body.stream)
+        // It has written the answer itself.
+        return (await streamAnswer(reply, request, answers, ({ summary }) => ({ summary }), sseTimes)) as never
+      return await last(answers)
+    } finally {
+      client.release()
+    }
+  }
+}
+
+async function last(answers: AsyncGenerator<unknown, CompareResponse>): Promise<CompareResponse> {
+  for (;;) {
+    const next = await answers.next()
+    if (next.done) return next.value
+  }
+}
