@@ -231,4 +231,5 @@ export const STRIKES: Record<Fault, Strike> = {
   'disk full for the database': waitForFailpoint,
   'disk full': fillDisk,
   'out of memory': limitMemory,
+  'silent hang': async (...trial) => ({ ...(await waitForFailpoint(...trial)), told: /no progress for/ }),
 }

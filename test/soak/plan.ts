@@ -19,6 +19,7 @@ export const FAULTS = [
   'disk full for the database',
   'disk full',
   'out of memory',
+  'silent hang',
 ] as const
 export type Fault = (typeof FAULTS)[number]
 
@@ -97,6 +98,8 @@ function failpointOf(fault: Fault, random: Random): string | null {
       return `${random.of(DATABASE_PLACES)}@${random.whole(4, 70)}=kill`
     case 'disk full for the database':
       return `store.commit@${random.whole(4, 70)}=enospc`
+    case 'silent hang':
+      return `step.begun@${random.whole(1, STEPS)}=hang`
     default:
       return null
   }

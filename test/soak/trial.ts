@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { ListResponse } from '@mlx-training/contract'
 import { markerOf, STRIKES, type Struck } from './faults.ts'
 import type { Plan } from './plan.ts'
-import type { Result, World } from './world.ts'
+import { HANG_SECONDS, type Result, type World } from './world.ts'
 
 export interface Outcome {
   plan: Plan
@@ -48,7 +48,9 @@ function environmentOf(world: World, { fault, failpoint, seed }: Plan): Record<s
   if (fault === 'orphan' || fault === 'stale engine') armed.push('process.deathsig=skip')
   // The next server leaves it alone, once.
   if (fault === 'stale engine') armed.push(`orphans@1=skip~${markerOf(world, seed)}`)
-  return armed.length > 0 ? { MLX_TRAINING_FAILPOINTS: armed.join(',') } : {}
+  const hang: Record<string, string> =
+    fault === 'silent hang' ? { MLX_TRAINING_HANG_SECONDS: String(HANG_SECONDS) } : {}
+  return armed.length > 0 ? { ...hang, MLX_TRAINING_FAILPOINTS: armed.join(',') } : {}
 }
 
 /** A job whose acceptance nobody heard of may be there. */

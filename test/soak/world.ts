@@ -11,6 +11,8 @@ import { openDatabase } from '../../packages/server/src/store/database.ts'
 import { ALPACA, makeTinyModel, Server } from '../e2e/support.ts'
 
 export const LEASE_SECONDS = 5
+/** Loading the model may take as long as that on a busy machine. */
+export const HANG_SECONDS = 8
 /** A run is asked to have 256 MB and room for its checkpoints. */
 const DISK_MEGABYTES = 400
 

@@ -8,6 +8,7 @@ file is not there, which is made, so that of several processes one does it. The 
 
     kill    SIGKILL to this process                  enospc  OSError, No space left on device
     stop    SIGSTOP: everything stands still          skip    what the place is there for is left out
+    hang    this thread goes no further
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import errno
 import os
 import re
 import signal
+import time
 from collections import Counter
 from dataclasses import dataclass
 
 VARIABLE = "MLX_TRAINING_FAILPOINTS"
-_SPEC = re.compile(r"(?P<name>[\w.-]+)(@(?P<at>\d+))?=(?P<action>kill|stop|enospc|skip)(~(?P<marker>.+))?")
+_SPEC = re.compile(r"(?P<name>[\w.-]+)(@(?P<at>\d+))?=(?P<action>kill|stop|hang|enospc|skip)(~(?P<marker>.+))?")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ def failpoint(name: str) -> bool:
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+        case "hang":
+            while True:
+                time.sleep(60)
         case "enospc":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"failpoint {name}")
     return armed.action == "skip"

@@ -30,6 +30,7 @@ from typing import NoReturn, TypeVar
 
 from mlx_engine import platform
 from mlx_engine.failpoints import failpoint
+from mlx_engine.hang import WATCH, print_stacks
 from mlx_engine.protocol import (
     FRAME_FD,
     Alive,
@@ -125,6 +126,10 @@ def _send_alive(channel: Channel) -> None:
         time.sleep(ALIVE_SECONDS)
         if os.getppid() != parent:
             _exit(0)
+        if (hung := WATCH.beat(ALIVE_SECONDS)) is not None:
+            print_stacks()
+            channel.send(error_frame(EngineError("internal", hung)))
+            os._exit(1)  # and not by flushing stdout, whose lock the main thread may hold
 
 
 def _read(engine: Engine) -> None:

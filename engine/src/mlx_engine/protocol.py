@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 
 import msgspec
 
+from mlx_engine.hang import WATCH
 from mlx_engine.supervision import SupervisionReport
 
 PROTOCOL_VERSION = 1
@@ -430,6 +431,8 @@ class Channel:
 
     def send(self, frame: Frame) -> None:
         data = memoryview(_encoder.encode(frame) + b"\n")
+        if not isinstance(frame, Alive):
+            WATCH.moved()
         with self._lock:
             try:
                 while data:

@@ -36,6 +36,8 @@ export interface Config {
   }
   /** An engine process that gives no sign of life for so long has lost its job; it gives one every 2 s. */
   readonly leaseSeconds: number
+  /** One that gives signs of life but makes no progress; 0: never. */
+  readonly hangSeconds: number
   /** Of the generation process; null: what fits the machine, see docs/generation.md. */
   readonly generation: {
     readonly maxBatch: number
@@ -174,6 +176,7 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
     },
     maxConcurrentJobs: integer('MLX_TRAINING_MAX_CONCURRENT_JOBS', 1, 1, 64),
     leaseSeconds: integer('MLX_TRAINING_LEASE_SECONDS', 60, 4, 3600),
+    hangSeconds: integer('MLX_TRAINING_HANG_SECONDS', 1800, 0, 1_000_000),
     generation: {
       maxBatch: integer('MLX_TRAINING_GENERATION_MAX_BATCH', 16, 1, 256),
       queue: integer('MLX_TRAINING_GENERATION_QUEUE', 64, 1, 10_000),

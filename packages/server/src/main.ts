@@ -102,7 +102,9 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
     metrics.watch(store)
     const events = createEventLog(store, notifier)
     const engine = measuredEngine(
-      createEngine(config, log, { deadlines: { silence: 1000 * config.leaseSeconds } }),
+      createEngine(config, log, {
+        deadlines: { silence: 1000 * config.leaseSeconds, hang: 1000 * config.hangSeconds },
+      }),
       metrics,
     )
     opened.push(() => engine.close())

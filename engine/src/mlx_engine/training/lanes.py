@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
+from mlx_engine.hang import WATCH
+
 _LOOK_SECONDS = 0.2
 Worker = TypeVar("Worker")
 Result = TypeVar("Result")
@@ -46,6 +48,7 @@ class Lanes(Generic[Worker]):
         if self._threads is None:
             for i in range(count):
                 look()
+                WATCH.moved()
                 yield work(self.workers[0], i)
             return
         self.settle()
@@ -75,6 +78,7 @@ class Lanes(Generic[Worker]):
         with self._lock:
             worker = self._free.pop()
         try:
+            WATCH.moved()
             return work(worker, i)
         finally:
             with self._lock:

@@ -6,6 +6,7 @@ import math
 import time
 
 from mlx_engine.data.tokenize import Dataset
+from mlx_engine.failpoints import failpoint
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Step, Train
 from mlx_engine.training.compute import Compute
@@ -105,6 +106,7 @@ class Loop:
     # ---- one step ----
 
     def _step(self) -> None:
+        failpoint("step.begun")
         run, progress = self._run, self._run.progress
         number = progress.step
         started = time.monotonic()

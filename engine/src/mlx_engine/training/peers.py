@@ -24,6 +24,7 @@ import mlx.core as mx
 import msgspec
 
 from mlx_engine.cores import usable_cores
+from mlx_engine.hang import WATCH
 from mlx_engine.platform import Platform
 from mlx_engine.process import Engine, error_frame, error_kind, one_line
 from mlx_engine.protocol import EngineError, Train
@@ -212,6 +213,7 @@ class Leader(Member):
                     peer.end(f"gave no sign of life for {_SILENCE} s and was ended")
             if (wait := self._wait) is None:
                 continue
+            WATCH.moved()  # it is the others that are waited for, and that are ended
             wait.seconds += 1
             if wait.seconds > wait.limit:
                 for peer in wait.peers:

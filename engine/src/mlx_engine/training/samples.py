@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from mlx_engine.hang import WATCH
 from mlx_engine.process import Engine
 from mlx_engine.protocol import ChatMessage, EngineError, Generate, Sample, Train
 from mlx_engine.serving.chat import end_tokens
@@ -88,5 +89,6 @@ class Samples:
             raise EngineError(error.kind, f"sample_prompts[{number}]: {error}") from error
 
     def _is_cancelled(self) -> bool:
+        WATCH.moved()
         self._control.check()
         return False

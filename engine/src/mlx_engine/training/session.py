@@ -12,6 +12,7 @@ import mlx.core as mx
 from mlx_engine import kernels
 from mlx_engine.data.load import load_data, told
 from mlx_engine.data.tokenize import Dataset, Example
+from mlx_engine.hang import WATCH
 from mlx_engine.models.record import ServingVerified
 from mlx_engine.process import Engine, one_line
 from mlx_engine.protocol import Finished, Memory, Prepared, Train, Verified
@@ -141,6 +142,7 @@ class Training:
 
         def progress(done: int, total: int) -> None:
             nonlocal tokenized
+            WATCH.moved()
             self._control.check()
             if done == total or time.monotonic() - tokenized > _STAGE_SECONDS:
                 tokenized = time.monotonic()
@@ -180,7 +182,12 @@ class Training:
 
     def _verified(self, outcome: Outcome) -> ServingVerified:
         """A run that is to stop is held to its time by Control; one that is through gives way when it is asked to."""
-        check = self._control.check if outcome == "completed" else lambda: None
+
+        def check() -> None:
+            WATCH.moved()
+            if outcome == "completed":
+                self._control.check()
+
         output = Path(self._command.output_dir)
         self._engine.stage("verifying")
         subject, self._run = self._run.subject, None

@@ -16,6 +16,8 @@ export interface Deadlines {
   hello: number
   /** Between frames; the engine sends one every 2 s, whatever it does. */
   silence: number
+  /** Without progress, though it gives signs of life: the engine watches itself (hang.py). 0: never ended for that. */
+  hang: number
   /** From stop, suspend or end to the process's end. */
   end: number
   /** From the process's end to that of its pipes, which a grandchild may hold open. */
@@ -23,7 +25,7 @@ export interface Deadlines {
 }
 
 /** Milliseconds. A cold start reads 1 GB of Python packages from the disk. */
-export const DEADLINES: Deadlines = { hello: 60_000, silence: 60_000, end: 10_000, pipes: 2000 }
+export const DEADLINES: Deadlines = { hello: 60_000, silence: 60_000, hang: 1_800_000, end: 10_000, pipes: 2000 }
 
 export interface EngineProcessOptions {
   module: 'probe' | 'train' | 'estimate' | 'serve' | 'inspect' | 'gguf'

@@ -4,7 +4,7 @@ import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
 import { explain, ranOutOfMemory } from './exit.ts'
 import type { TrainingExit, TrainingProcess } from './port.ts'
-import { type Deadlines, EngineProcess } from './process.ts'
+import { DEADLINES, type Deadlines, EngineProcess } from './process.ts'
 
 /** Starts `mlx_engine.train`; its log goes to `$HOME/runs/JOB_ID/engine.log`. */
 export function startTraining(
@@ -16,11 +16,13 @@ export function startTraining(
 ): TrainingProcess {
   let finished: FrameOf<'finished'> | null = null
   let error: FrameOf<'error'> | null = null
+  const { hang } = { ...DEADLINES, ...deadlines }
   const engine = new EngineProcess(config, {
     module: 'train',
     logFile: join(config.home, 'runs', command.job_id, 'engine.log'),
     onLine: (line) => log.debug({ job_id: command.job_id, attempt: command.attempt, engine: line }, 'engine'),
     deadlines,
+    environment: hang > 0 ? { MLX_TRAINING_HANG_SECONDS: String(hang / 1000) } : {},
     async onFrame(frame) {
       if (frame.type === 'finished') finished = frame
       else if (frame.type === 'error') error = frame

@@ -18,7 +18,8 @@ const armed = parse(process.env[FAILPOINTS] ?? '')
 function parse(text: string): Map<string, Armed> | null {
   const found = new Map<string, Armed>()
   for (const spec of text.split(',').filter(Boolean)) {
-    const [, name, at, action, marker] = /^([\w.-]+)(?:@(\d+))?=(kill|stop|enospc|skip)(?:~(.+))?$/.exec(spec) ?? []
+    const [, name, at, action, marker] =
+      /^([\w.-]+)(?:@(\d+))?=(kill|stop|hang|enospc|skip)(?:~(.+))?$/.exec(spec) ?? []
     if (name === undefined || action === undefined)
       throw new Error(`${FAILPOINTS}: "${spec}" is not NAME[@N]=ACTION[~MARKER]`)
     found.set(name, { at: Number(at ?? 1), action, marker, passes: 0 })
@@ -34,6 +35,9 @@ export function failpoint(name: string): boolean {
     case 'kill':
     case 'stop':
       process.kill(process.pid, place.action === 'kill' ? 'SIGKILL' : 'SIGSTOP')
+      break
+    case 'hang':
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
       break
     case 'enospc':
       throw Object.assign(new Error(`ENOSPC: no space left on device, failpoint ${name}`), { code: 'ENOSPC' })

@@ -237,6 +237,18 @@ os.kill(os.getpid(), signal.SIGABRT)`)
     })
   })
 
+  it('a hang that the engine has seen itself, within the limit that it was given', async () => {
+    const body = 'hello(); error("internal", "no progress for " + os.environ["MLX_TRAINING_HANG_SECONDS"]); sys.exit(1)'
+    expect(await start(body, undefined, { hang: 90_000 }).exited).toMatchObject({
+      kind: 'error',
+      reason: 'no progress for 90',
+    })
+    const without = start('hello(); finished("MLX_TRAINING_HANG_SECONDS" in os.environ or "completed")', undefined, {
+      hang: 0,
+    })
+    expect(await without.exited).toMatchObject({ kind: 'finished', finished: { outcome: 'completed' } })
+  })
+
   it('no first frame', async () => {
     const run = start('time.sleep(60)', undefined, { hello: 400 })
     expect(await run.exited).toMatchObject({
