@@ -115,6 +115,7 @@ class Step(_Tagged, tag="step"):
     processed_samples: int
     memory_mb: float
     seconds_remaining: float | None
+    ceded_seconds: float = 0.0
 
 
 class Eval(_Tagged, tag="eval"):
@@ -361,6 +362,10 @@ class Suspend(_Tagged, tag="suspend"):
     pass
 
 
+class Answering(_Tagged, tag="answering"):
+    active: bool
+
+
 class ChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
     role: str
     content: str
@@ -413,7 +418,7 @@ class Preview(_Tagged, tag="preview"):
     samples: list[int]
 
 
-Command = Train | Stop | Suspend | Generate | Cancel | Import | Inspect | Preview
+Command = Train | Stop | Suspend | Answering | Generate | Cancel | Import | Inspect | Preview
 
 
 # ---- the wire ----

@@ -107,6 +107,7 @@ export const StepFrame = frame('step', {
   }),
   memory_mb: Type.Number(),
   seconds_remaining: Nullable(Type.Number()),
+  ceded_seconds: Type.Optional(Type.Number({ description: 'Given way to answers, since the step before' })),
 })
 export const EvalFrame = frame('eval', {
   step: Type.Integer(),
@@ -413,6 +414,8 @@ export type TrainCommand = Static<typeof TrainCommand>
 /** Stop: end within 5 s with a usable adapter and a checkpoint. Suspend: the same, to be continued later. */
 export const StopCommand = frame('stop', {})
 export const SuspendCommand = frame('suspend', {})
+/** Of a training process: whether answers are being generated, to which it gives way between pieces of a step. */
+export const AnsweringCommand = frame('answering', { active: Type.Boolean() })
 
 /** A turn as chat templates take it. */
 export const ChatTurn = Type.Object(
@@ -484,6 +487,7 @@ export const COMMANDS = {
   train: TrainCommand,
   stop: StopCommand,
   suspend: SuspendCommand,
+  answering: AnsweringCommand,
   generate: GenerateCommand,
   cancel: CancelCommand,
   import: ImportCommand,

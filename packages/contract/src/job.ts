@@ -68,6 +68,7 @@ export const StatusResponse = Type.Object(
         Type.Number({ description: 'Share of the supervised tokens that are the most likely ones, 0 to 1' }),
       ),
       best_validation_loss: Nullable(Type.Number()),
+      ceded_seconds: Type.Number({ description: 'That training has given way to answers' }),
     }),
     lora_details: Type.Object({
       enabled: Type.Boolean(),

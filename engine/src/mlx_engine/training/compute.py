@@ -58,7 +58,8 @@ class Evaluated:
 
 
 class Compute:
-    """`pin` is given the choices that decide the last bits, by name, and returns those that the run began with."""
+    """`pin` is given the choices that decide the last bits, by name, and returns those that the run began with.
+    `holds`: see Lanes."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Compute:
         platform: Platform,
         group: Group = ALONE,
         pin: Callable[[str, Any], Any] = lambda name, chosen: chosen,
+        holds: Callable[[float], bool] = lambda patience: False,
     ) -> None:
         self._group = group
         self._command = command
@@ -97,6 +99,7 @@ class Compute:
         self._lanes = Lanes(
             [Lane(loss) for _ in range(min(max(1, cores // group.size), self.lanes))],
             inline=not platform.on_cpu,
+            holds=holds,
         )
         bytes_of_gradient = sum(array.nbytes for _, array in tree_flatten(subject.model.trainable_parameters()))
         self._ahead = self.lanes * (4 if bytes_of_gradient <= _SMALL_GRADIENT_BYTES else 1)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from mlx_engine.process import Engine, error_frame
-from mlx_engine.protocol import EngineError, Stop, Suspend
+from mlx_engine.protocol import Answering, EngineError, Stop, Suspend
 
 GRACE_SECONDS = 2.5
 Outcome = Literal["completed", "stopped", "suspended"]
@@ -29,13 +29,21 @@ class Ended(Exception):
 
 
 class Control:
-    """`finish` saves and tells what the run has come to; it is called once, under `lock`, on either thread."""
+    """`finish` saves and tells what the run has come to; it is called once, under `lock`, on either thread.
+    `answering` is called with what the server tells of generation, on the thread that hears the commands."""
 
-    def __init__(self, engine: Engine, finish: Callable[[Outcome], None], grace: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        finish: Callable[[Outcome], None],
+        grace: float = GRACE_SECONDS,
+        answering: Callable[[bool], None] = lambda answering: None,
+    ) -> None:
         self.lock = threading.Lock()
         self._engine = engine
         self._finish = finish
         self._grace = grace
+        self._answering = answering
         self._asked: Outcome | None = None
         self.saved = threading.Event()  # set by the main thread when the result is; it then gets as long again
         self._done = threading.Event()
@@ -59,6 +67,8 @@ class Control:
                     self._asked = "stopped"
                 case Suspend():
                     self._asked = "suspended"
+                case Answering(active=active):
+                    self._answering(active)
                 case other:
                     kind = type(other).__name__.lower()
                     self._engine.channel.send(error_frame(EngineError("protocol", f"unexpected command {kind}")))

@@ -23,8 +23,16 @@ Result = TypeVar("Result")
 class Lanes(Generic[Worker]):
     """One thread for each of `workers`. With a single one that is `inline`, the calling thread."""
 
-    def __init__(self, workers: Sequence[Worker], *, inline: bool = False) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        *,
+        inline: bool = False,
+        holds: Callable[[float], bool] = lambda patience: False,
+    ) -> None:
+        """`holds`: asked before each piece whether it is not to be begun yet, and how long to wait for an answer."""
         self.workers = workers
+        self._holds = holds
         self._free = list(workers)
         self._lock = threading.Lock()
         self._threads = None if inline else ThreadPoolExecutor(len(workers), "lane")
@@ -48,6 +56,8 @@ class Lanes(Generic[Worker]):
         if self._threads is None:
             for i in range(count):
                 look()
+                while self._holds(_LOOK_SECONDS):
+                    look()
                 WATCH.moved()
                 yield work(self.workers[0], i)
             return
@@ -57,14 +67,18 @@ class Lanes(Generic[Worker]):
         begun = due = 0
         try:
             while due < count:
-                while begun < min(count, due + ahead) and len(running) < side_by_side:
+                while (
+                    begun < min(count, due + ahead)
+                    and len(running) < side_by_side
+                    and not self._holds(0.0 if running else _LOOK_SECONDS)
+                ):
                     running[self._threads.submit(self._with_a_worker, work, begun)] = begun
                     begun += 1
                 look()
                 if due in done:
                     yield done.pop(due)
                     due += 1
-                else:
+                elif running:
                     _collect(running, done)
         finally:
             self._left = list(running)

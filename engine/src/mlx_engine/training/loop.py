@@ -9,6 +9,7 @@ from mlx_engine.data.tokenize import Dataset
 from mlx_engine.failpoints import failpoint
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Step, Train
+from mlx_engine.training.ceding import Ceding
 from mlx_engine.training.compute import Compute
 from mlx_engine.training.control import Control
 from mlx_engine.training.ending import first_rows_loss, worse
@@ -43,6 +44,7 @@ class Loop:
         data: Dataset,
         held_out: Dataset | None,
         compute: Compute,
+        ceding: Ceding,
     ) -> None:
         self._command = command
         self._engine = engine
@@ -51,6 +53,8 @@ class Loop:
         self._plan = plan
         self._data = data
         self._compute = compute
+        self._ceding = ceding
+        self._ceded = 0.0  # seconds that steps have told of
         self._evaluation = Evaluation(command, engine, control, run, plan, self._compute, held_out)
         self._samples = Samples(command, engine, control, run, plan)
         self._recovery = Recovery(command, engine, control, run, plan)
@@ -157,8 +161,14 @@ class Loop:
                     processed_samples=progress.processed_samples,
                     memory_mb=run.group.memory_mb(),
                     seconds_remaining=self._remaining(progress.step),
+                    ceded_seconds=self._newly_ceded(),
                 )
             )
+
+    def _newly_ceded(self) -> float:
+        """Seconds since the last step told of them, evaluations between the two included."""
+        before, self._ceded = self._ceded, self._ceding.seconds
+        return round(self._ceded - before, 3)
 
     # ---- between steps ----
 

@@ -27,7 +27,7 @@ from mlx_engine.cores import usable_cores
 from mlx_engine.hang import WATCH
 from mlx_engine.platform import Platform
 from mlx_engine.process import Engine, error_frame, error_kind, one_line
-from mlx_engine.protocol import EngineError, Train
+from mlx_engine.protocol import Answering, EngineError, Train
 from mlx_engine.training.ranks import Link, Lost, Member, backend_of
 
 PROGRAM = ("-m", "mlx_engine.rank")
@@ -61,6 +61,9 @@ class Peer:
         self.pid = self._process.pid
         self.link = Link(ours)
         threading.Thread(target=self._listen, args=(frames,), daemon=True, name=f"rank {rank}").start()
+        self.send(command)
+
+    def send(self, command: bytes) -> None:
         try:
             self._process.stdin.write(command + b"\n")
             self._process.stdin.flush()
@@ -143,6 +146,10 @@ class Leader(Member):
             raise self._failure("The connection to a rank was lost") from None
         self._met = time.monotonic()
         return values
+
+    def answering(self, active: bool) -> None:
+        for peer in self.peers:
+            peer.send(msgspec.json.encode(Answering(active=active)))
 
     def memory_mb(self) -> float:
         return round(super().memory_mb() + sum(peer.memory_mb for peer in self.peers), 1)

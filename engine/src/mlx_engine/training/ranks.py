@@ -65,6 +65,9 @@ class Group:
         """Which of a step's parts are this rank's, by their costs: each part is one rank's, on all ranks alike."""
         return list(range(len(costs)))
 
+    def answering(self, active: bool) -> None:
+        """Passes on to the other ranks whether answers are being generated; on any thread."""
+
     def memory_mb(self) -> float:
         """Of all ranks that this one knows of: rank 0 knows all. See platform.memory_mb."""
         return memory_mb()

@@ -17,6 +17,7 @@ from mlx_engine.models.record import ServingVerified
 from mlx_engine.process import Engine, one_line
 from mlx_engine.protocol import Finished, Memory, Prepared, Train, Verified
 from mlx_engine.training import checkpoint
+from mlx_engine.training.ceding import Ceding
 from mlx_engine.training.compute import Compute
 from mlx_engine.training.control import GRACE_SECONDS, Control, Ended, Outcome
 from mlx_engine.training.describe import describe, store
@@ -53,7 +54,8 @@ class Training:
         self._reason: str | None = None  # why it ended before its last step
         self._rows: list[Example] = []  # to verify the result on
         self._finished: Finished | None = None  # what the run came to, once its result is published
-        self._control = Control(engine, self._finish, grace)
+        self._ceding = Ceding.of_environment()
+        self._control = Control(engine, self._finish, grace, self._answering)
 
     def run(self) -> None:
         outcome: Outcome = "completed"
@@ -117,11 +119,11 @@ class Training:
             )
         )
         run.tell_again()
-        self._reason = Loop(command, engine, self._control, run, plan, data, held_out, compute).drive()
+        self._reason = Loop(command, engine, self._control, run, plan, data, held_out, compute, self._ceding).drive()
 
     def _compute(self, run: Run) -> Compute:
         engine = self._engine
-        compute = Compute(self._command, run.subject, engine.platform, run.group, run.pin)
+        compute = Compute(self._command, run.subject, engine.platform, run.group, run.pin, self._ceding.holds)
         if not compute.responses_only:
             engine.warn("full_logits", "this model's head cannot be run on its own, so logits are computed everywhere")
         if compute.packing_fault:
@@ -198,6 +200,11 @@ class Training:
         gc.collect()
         mx.clear_cache()
         return verify(self._command, self._engine.platform, output, probed, check)
+
+    def _answering(self, active: bool) -> None:
+        """On Control's thread."""
+        self._ceding.told(active)
+        self._group.answering(active)
 
     def _finish(self, outcome: Outcome) -> None:
         """Also on Control's thread."""

@@ -18,6 +18,8 @@ interface Options {
   /** Milliseconds. */
   idle: number
   onCrash(reason: string): void
+  /** Answers are being generated, or no more are. */
+  onBusy?(busy: boolean): void
 }
 
 type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>
@@ -25,6 +27,7 @@ type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<P
 export function createGeneration(config: EngineConfig, options: Options): Pick<Engine, 'generate' | 'close'> {
   let server: Server | null = null
   let closed = false
+  let open = 0
 
   function start(): Server {
     // A process on its way out takes no more requests: the next one starts another.
@@ -39,7 +42,12 @@ export function createGeneration(config: EngineConfig, options: Options): Pick<E
       signal?.throwIfAborted()
       if (closed) throw shuttingDown()
       server ??= start()
-      return server.generate(command, signal, onToken)
+      if (open++ === 0) options.onBusy?.(true)
+      try {
+        return await server.generate(command, signal, onToken)
+      } finally {
+        if (--open === 0) options.onBusy?.(false)
+      }
     },
     async close() {
       closed = true

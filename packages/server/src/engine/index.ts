@@ -7,6 +7,7 @@ import { createGeneration } from './generation.ts'
 import { createInspection } from './inspection.ts'
 import type { Engine } from './port.ts'
 import type { Deadlines } from './process.ts'
+import { createRightOfWay } from './right-of-way.ts'
 import { importGguf, probe, STARTING, type Task } from './tasks.ts'
 import { startTraining } from './training.ts'
 
@@ -36,9 +37,11 @@ export function createEngine(
     return found
   })
   const tasks = new Set<Task<unknown>>()
+  const rightOfWay = createRightOfWay()
   const generation = createGeneration(config, {
     deadlines,
     idle,
+    onBusy: rightOfWay.answers,
     onCrash: (reason) => log.warn({ reason }, 'generation process ended'),
   })
 
@@ -63,7 +66,7 @@ export function createEngine(
     ready: () => ready,
     train(command, onFrame) {
       mustBeAvailable()
-      return startTraining(config, command, onFrame, log, deadlines)
+      return startTraining(config, command, onFrame, log, deadlines, rightOfWay)
     },
     async generate(command, options) {
       mustBeAvailable()

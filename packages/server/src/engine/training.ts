@@ -5,14 +5,16 @@ import type { Config } from '../config.ts'
 import { explain, ranOutOfMemory } from './exit.ts'
 import type { TrainingExit, TrainingProcess } from './port.ts'
 import { DEADLINES, type Deadlines, EngineProcess } from './process.ts'
+import type { RightOfWay } from './right-of-way.ts'
 
 /** Starts `mlx_engine.train`; its log goes to `$HOME/runs/JOB_ID/engine.log`. */
 export function startTraining(
-  config: Pick<Config, 'python' | 'engineSource' | 'home'>,
+  config: Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>,
   command: TrainCommand,
   onFrame: (frame: Frame) => Promise<void> | void,
   log: Pick<BaseLogger, 'debug'>,
   deadlines?: Partial<Deadlines>,
+  rightOfWay?: RightOfWay,
 ): TrainingProcess {
   let finished: FrameOf<'finished'> | null = null
   let error: FrameOf<'error'> | null = null
@@ -22,7 +24,10 @@ export function startTraining(
     logFile: join(config.home, 'runs', command.job_id, 'engine.log'),
     onLine: (line) => log.debug({ job_id: command.job_id, attempt: command.attempt, engine: line }, 'engine'),
     deadlines,
-    environment: hang > 0 ? { MLX_TRAINING_HANG_SECONDS: String(hang / 1000) } : {},
+    environment: {
+      ...(hang > 0 && { MLX_TRAINING_HANG_SECONDS: String(hang / 1000) }),
+      ...(config.generation && yielding(config.generation)),
+    },
     async onFrame(frame) {
       if (frame.type === 'finished') finished = frame
       else if (frame.type === 'error') error = frame
@@ -30,6 +35,7 @@ export function startTraining(
     },
   })
   engine.send(command)
+  rightOfWay?.join(engine)
 
   const ask = (type: 'stop' | 'suspend') => {
     engine.send({ type })
@@ -55,6 +61,12 @@ export function startTraining(
     }),
   }
 }
+
+/** As mlx_engine/training/ceding.py reads them. */
+const yielding = ({ yieldPercent, yieldMs }: Config['generation']) => ({
+  MLX_TRAINING_GENERATION_YIELD_PERCENT: String(yieldPercent),
+  MLX_TRAINING_GENERATION_YIELD_MS: String(yieldMs),
+})
 
 function kindOf(fault: string | undefined): TrainingExit['kind'] {
   if (fault === 'hung' || fault === 'no_hello') return 'hung'

@@ -113,6 +113,7 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
         validation_perplexity: null,
         validation_token_accuracy: null,
         best_validation_loss: null,
+        ceded_seconds: 12.5,
       },
       lora_details: {
         enabled: true,

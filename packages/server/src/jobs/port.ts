@@ -48,6 +48,8 @@ export interface JobProgress {
   verified: Omit<FrameOf<'verified'>, 'type'> | null
   /** Of a paused job that goes on by itself. Lacks in older jobs. */
   waitsFor?: 'room' | null
+  /** Given way to answers, in all. Lacks in older jobs. */
+  cededSeconds?: number
   warnings: string[]
 }
 

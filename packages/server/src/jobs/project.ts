@@ -28,7 +28,8 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
     }
     case 'step': {
       const { type: _, ...step } = frame
-      return kept(job, { step, loss: step.loss ?? job.progress.loss }, event(frame))
+      const cededSeconds = (job.progress.cededSeconds ?? 0) + (step.ceded_seconds ?? 0)
+      return kept(job, { step, loss: step.loss ?? job.progress.loss, cededSeconds }, event(frame))
     }
     case 'eval': {
       const { type: _, ...evaluation } = frame

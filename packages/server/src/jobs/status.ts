@@ -30,6 +30,7 @@ export function statusOf(job: Job, place: Place | undefined): StatusResponse {
       validation_perplexity: progress.evaluation?.perplexity ?? null,
       validation_token_accuracy: progress.evaluation?.token_accuracy ?? null,
       best_validation_loss: progress.best?.loss ?? null,
+      ceded_seconds: rounded(progress.cededSeconds ?? 0, 3),
     },
     lora_details: loraDetails(job),
     dataset_details: {

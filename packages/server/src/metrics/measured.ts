@@ -24,6 +24,7 @@ export function measuredEngine(engine: Engine, metrics: Metrics): Engine {
         if (frame.type === 'step') {
           metrics.tokens.inc(frame.tokens)
           metrics.trainedTokens.inc(frame.trained_tokens)
+          metrics.ceded.inc(frame.ceded_seconds ?? 0)
           if (frame.tokens_per_second > 0) metrics.steps.observe(frame.tokens / frame.tokens_per_second)
         }
         await onFrame(frame)

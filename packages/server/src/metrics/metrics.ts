@@ -39,6 +39,7 @@ export function createMetrics({ ofProcess = false } = {}) {
     steps: histogram('step_seconds', 'Optimiser steps, as measured by the engine', SLOW),
     tokens: counter('tokens_processed_total', 'Tokens without padding that steps have computed'),
     trainedTokens: counter('tokens_trained_total', 'Tokens of them that carry loss'),
+    ceded: counter('ceded_seconds_total', 'Seconds in which training has given way to answers'),
     queueWait: histogram('queue_wait_seconds', "From a job's acceptance to its first start", SLOW),
     restarts: counter('job_restarts_total', 'Starts of jobs after their first: resumed, or going on after a crash'),
     exits: counter('engine_exits_total', 'Training processes that ended, and how', ['kind']),

@@ -163,6 +163,38 @@ describe('generation', () => {
     await engine.generate(request('c'), {})
   })
 
+  it('tells training when answers are generated, and when no more are', async () => {
+    const TRAIN = `
+hello()
+given = command()
+warning("started")
+while True:
+    given = command()
+    if given["type"] == "stop": finished("stopped", 1)
+    warning(given["type"] + " " + str(given["active"]))`
+    start({ serve: SERVE, train: TRAIN })
+    await engine.ready()
+    const told: string[] = []
+    const train = () =>
+      engine.train(anyTrainCommand, (frame) => void (frame.type === 'warning' && told.push(frame.message)))
+    const first = train()
+    await until(() => told.length === 1)
+    const abort = new AbortController()
+    const asked = [request('wait'), request('wait')].map((command) =>
+      engine.generate(command, { signal: abort.signal }),
+    )
+    await until(() => told.includes('answering True'))
+    const second = train() // told at once of what is going on already
+    await until(() => told.length === 4)
+    abort.abort(new Error('gone'))
+    await Promise.allSettled(asked)
+    await until(() => told.length === 6)
+    for (const training of [first, second]) training.stop()
+    await Promise.all([first.exited, second.exited])
+    const twice = ['answering False', 'answering True', 'started'].flatMap((text) => [text, text])
+    expect(told.toSorted()).toEqual(twice)
+  })
+
   it('cancels what nobody waits for any more', async () => {
     start({ serve: SERVE })
     const abort = new AbortController()
