@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import type { IncomingMessage } from 'node:http'
-import helmet from '@fastify/helmet'
 import { ROUTES } from '@mlx-training/contract'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { createKeyCheck } from './auth/check.ts'
@@ -24,6 +24,7 @@ import { models as listModels } from './http/models.ts'
 import { addOpenApi } from './http/openapi.ts'
 import { createReadiness, ready } from './http/readiness.ts'
 import { type Handlers, registerRoutes } from './http/routes.ts'
+import { securityHeaders } from './http/security-headers.ts'
 import type { SseTimes } from './http/sse.ts'
 import { train } from './http/train.ts'
 import { schemaCompiler } from './http/validation.ts'
@@ -61,6 +62,7 @@ const CLOSE_GRACE_MS = 3000
 /** The whole HTTP service, not listening. Closing it ends the event streams and generations that are open. */
 export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   const closing = new AbortController()
+  setMaxListeners(0, closing.signal) // one for each open stream
   const app = fastify({
     loggerInstance: deps.log,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
@@ -81,10 +83,10 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   app.setNotFoundHandler(notFound)
   refuseOddities(app)
   acceptJsonOnly(app)
+  const headers = securityHeaders()
   app.addHook('onRequest', async (request, reply) => {
-    reply.header('x-request-id', request.id)
+    reply.headers(headers).header('x-request-id', request.id)
   })
-  await app.register(helmet, HELMET)
   limitArrival(app, REQUEST_TIMEOUT_MS)
   addGuards(app, deps.config, createKeyCheck(deps.store, hashKey(deps.adminKey)))
   logAnswers(app)
@@ -105,24 +107,6 @@ function requestId({ headers }: IncomingMessage): string {
   return typeof given === 'string' && /^[\w.:=+/-]{1,128}$/.test(given) ? given : `req_${randomUUID()}`
 }
 
-/** Swagger UI brings its script and styles as files, but draws its icons from data URLs and sets style attributes. */
-const HELMET = {
-  contentSecurityPolicy: {
-    useDefaults: false,
-    directives: {
-      defaultSrc: ["'self'"],
-      baseUri: ["'none'"],
-      frameAncestors: ["'none'"],
-      formAction: ["'self'"],
-      objectSrc: ["'none'"],
-      imgSrc: ["'self'", 'data:'],
-      styleSrc: ["'self'", "'unsafe-inline'"],
-    },
-  },
-  // Plain HTTP on a local port; whoever puts TLS before it sets this there.
-  strictTransportSecurity: false,
-}
-
 function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
   const readiness = createReadiness({ ...deps, home: deps.config.home })
   return {
@@ -138,8 +122,10 @@ function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
   }
 }
 
-/** By load balancers and monitors, every few seconds. */
-const POLLED = new Set<string>([ROUTES.health.path, ROUTES.ready.path, ROUTES.metrics.path])
+/** By load balancers, monitors and dashboards, every second or so: told at debug, unless it failed. */
+const POLLED = new Set<string>(
+  [ROUTES.health, ROUTES.ready, ROUTES.metrics, ROUTES.trainStatus].map(({ path }) => path),
+)
 
 /** One line an answer: no query, body, key or prompt in it. */
 function logAnswers(app: FastifyInstance): void {
@@ -151,6 +137,7 @@ function logAnswers(app: FastifyInstance): void {
       ms: Math.round(reply.elapsedTime),
       ...(request.principal && { key: request.principal.id }),
     }
-    request.log[POLLED.has(request.routeOptions.url ?? '') ? 'debug' : 'info'](line, 'answered')
+    const polled = reply.statusCode < 400 && POLLED.has(request.routeOptions.url ?? '')
+    request.log[polled ? 'debug' : 'info'](line, 'answered')
   })
 }

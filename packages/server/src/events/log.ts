@@ -1,13 +1,17 @@
 /** createEventLog: a job's history, from the store and on. */
 import type { Store } from '../store/port.ts'
+import { Followers } from './followers.ts'
 import type { Notifier } from './notifier.ts'
 import type { EventLog } from './port.ts'
 import { SharedReads } from './shared-reads.ts'
 
 export function createEventLog(store: Store, notifier: Notifier): EventLog {
   const reads = new SharedReads(store)
-  // Before any reader's own subscription, so that those whom it wakes find nothing old.
-  notifier.subscribe('events', (id) => reads.grown(id))
+  const followers = new Followers()
+  notifier.subscribe('events', (id) => {
+    reads.grown(id)
+    followers.wake(id)
+  })
 
   return {
     after: (jobId, after, limit) => store.eventsAfter(jobId, after, limit),
@@ -17,7 +21,7 @@ export function createEventLog(store: Store, notifier: Notifier): EventLog {
       // Until the first look at the job it may have ended before; later only after an `end`.
       let mayHaveEnded = true
       const bell = createBell()
-      const unsubscribe = notifier.subscribe('events', (id) => id === jobId && bell.ring())
+      const leave = followers.add(jobId, bell.ring)
       signal.addEventListener('abort', bell.ring)
       try {
         while (!signal.aborted) {
@@ -36,7 +40,7 @@ export function createEventLog(store: Store, notifier: Notifier): EventLog {
           }
         }
       } finally {
-        unsubscribe()
+        leave()
         signal.removeEventListener('abort', bell.ring)
       }
     },

@@ -15,7 +15,24 @@ export function openDatabase(path: string, busyMs = 5000): Database {
   const BuiltIn = builtIn()
   const database = BuiltIn ? new BuiltInDatabase(BuiltIn, path) : betterSqlite(path)
   database.pragma(`busy_timeout = ${busyMs}`)
+  rememberStatements(database)
   return database
+}
+
+/** Texts of statements, which differ by how many rows and values they hold. */
+const REMEMBERED = 100
+
+/** Compiling a statement takes as long as a short one takes to run. SQLite compiles those whose tables change anew. */
+function rememberStatements(database: Database): void {
+  const known = new Map<string, SqliteStatement>()
+  const prepare = database.prepare.bind(database)
+  database.prepare = (sql) => {
+    const statement = known.get(sql) ?? prepare(sql)
+    known.delete(sql)
+    known.set(sql, statement)
+    if (known.size > REMEMBERED) known.delete(known.keys().next().value as string)
+    return statement
+  }
 }
 
 interface DatabaseSync {
