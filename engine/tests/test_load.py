@@ -53,6 +53,15 @@ def test_the_cache_changes_no_number_and_tells_the_same(held_out: str, chat: Pat
     assert numbers(third) == numbers(first)
 
 
+def test_held_out_rows_that_have_changed_are_refused(chat: Path, tmp_path: Path) -> None:
+    sha256 = write_snapshot(tmp_path / "held.jsonl", questions(2))
+    changes = {"dataset__validation_path": str(tmp_path / "held.jsonl"), "dataset__validation_sha256": sha256}
+    command = train_command(tmp_path, chat, questions(4), max_steps=1, **changes)
+    write_snapshot(tmp_path / "held.jsonl", questions(3))
+    with pytest.raises(EngineError, match=r"in the validation set, the data set snapshot .* has changed"):
+        train(command)
+
+
 def test_what_is_told_of_held_out_rows_says_so(chat: Path, tmp_path: Path) -> None:
     write_snapshot(tmp_path / "held.jsonl", [*questions(3), row(3, ("user", "Hi"))])
     changes = {"dataset__validation_path": str(tmp_path / "held.jsonl"), "max_steps": 1}

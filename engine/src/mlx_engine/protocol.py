@@ -297,6 +297,7 @@ class DatasetSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     sha256: str
     format: Literal["alpaca", "sharegpt", "openai", "prompt_completion", "text"]
     validation_path: str | None
+    validation_sha256: str | None = None
     validation_split: float | None
     batch_size: int
     max_seq_length: int

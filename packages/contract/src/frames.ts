@@ -334,6 +334,7 @@ const DatasetSpec = Type.Object({
   sha256: Type.String(),
   format: enumOf(DATASET_FORMATS),
   validation_path: Nullable(Type.String({ description: 'Snapshot of the held-out rows' })),
+  validation_sha256: Type.Optional(Nullable(Type.String())),
   validation_split: Nullable(Type.Number({ description: 'Share of the rows to hold out, by hash' })),
   batch_size: Type.Integer(),
   max_seq_length: Type.Integer(),

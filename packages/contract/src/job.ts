@@ -30,6 +30,14 @@ export const Checkpoint = Type.Object({
 })
 export type Checkpoint = Static<typeof Checkpoint>
 
+/** Of an attempt that ended though nobody had asked it to, and after which the job goes on by itself. */
+export const Interruption = Type.Object({
+  attempt: Type.Integer({ description: 'The one that ended' }),
+  at: Timestamp,
+  reason: Type.String(),
+})
+export type Interruption = Static<typeof Interruption>
+
 export const StatusResponse = Type.Object(
   {
     experiment_name: Type.String(),
@@ -112,6 +120,7 @@ export const StatusResponse = Type.Object(
         description: 'Why the job failed, stopped, paused or was put back',
       }),
     ),
+    last_interruption: Nullable(Interruption),
     estimated_seconds_remaining: Nullable(Type.Number()),
     output_dir: Type.String(),
     checkpoints: Type.Array(Checkpoint),

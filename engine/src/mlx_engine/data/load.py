@@ -54,8 +54,12 @@ def tokenized(
     data = made(snapshot, "all", lambda: snapshot)
     if spec.validation_path is None:
         return data, None
-    held_out = Snapshot(spec.validation_path)
-    return data, _held_out(lambda: made(held_out, "all", lambda: held_out))
+
+    def from_file() -> Dataset:
+        rows = Snapshot(spec.validation_path, spec.validation_sha256)
+        return made(rows, "all", lambda: rows)
+
+    return data, _held_out(from_file)
 
 
 def options_of(spec: DatasetSpec, text: ModelText, date: datetime.date) -> Options:

@@ -40,7 +40,7 @@ _FREE = {
     "memory_level",  # pinned
     "initial_adapter",  # by its content
 }
-_PLACES = {"path", "validation_path", "cache_path"}
+_PLACES = {"path", "validation_path", "validation_sha256", "cache_path"}
 
 
 class Run:

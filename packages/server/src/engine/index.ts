@@ -1,5 +1,5 @@
 /** createEngine: the supervisor of everything that runs in Python. */
-import { ServiceError } from '@mlx-training/contract'
+import { type EngineHealth, ServiceError } from '@mlx-training/contract'
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
 import { estimate } from './estimate.ts'
@@ -15,27 +15,39 @@ export interface EngineOptions {
   deadlines?: Partial<Deadlines>
   /** Milliseconds without a request after which the generation process ends; left out, the configuration's. */
   idle?: number
+  /** Milliseconds after a failed probe before the next; twice as long each time. */
+  reprobe?: number
 }
 
 /** It holds 300 MB of libraries and a tokenizer, and takes three seconds to start. */
 const INSPECTION_IDLE_MS = 120_000
 
-/** Starts the probe at once. Nothing here throws for want of a Python: `health` tells. */
+const LONGEST_PAUSE_MS = 300_000
+
+/** Starts the probe at once, and again while it finds no engine that works. Nothing here throws for want of a Python: `health` tells. */
 export function createEngine(
   config: Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>,
   log: Pick<BaseLogger, 'info' | 'warn' | 'debug'>,
-  { deadlines, idle = (config.generation?.idleSeconds ?? 600) * 1000 }: EngineOptions = {},
+  { deadlines, idle = (config.generation?.idleSeconds ?? 600) * 1000, reprobe = 10_000 }: EngineOptions = {},
 ): Engine {
   let health = STARTING
-  const probing = probe(config, deadlines)
+  let probing: Task<EngineHealth>
+  let again: NodeJS.Timeout | undefined
   let closing = false
-  const ready = probing.result.then((found) => {
-    health = found
-    if (closing) return found
-    if (found.state === 'ready') log.info({ engine: found }, `engine ready: ${found.device}, ${found.backend}`)
-    else log.warn({ engine: found }, `engine unavailable: ${found.reason}`)
-    return found
-  })
+
+  /** What is missing may be set up meanwhile. */
+  async function look(pause: number): Promise<void> {
+    probing = probe(config, deadlines)
+    const before = health
+    health = await probing.result
+    if (closing) return
+    if (health.state === 'ready')
+      return log.info({ engine: health }, `engine ready: ${health.device}, ${health.backend}`)
+    if (health.reason !== before.reason) log.warn({ engine: health }, `engine unavailable: ${health.reason}`)
+    again = setTimeout(() => void look(Math.min(2 * pause, LONGEST_PAUSE_MS)), pause)
+    again.unref()
+  }
+  const looked = look(reprobe)
   const tasks = new Set<Task<unknown>>()
   const rightOfWay = createRightOfWay()
   const generation = createGeneration(config, {
@@ -63,7 +75,7 @@ export function createEngine(
 
   return {
     health: () => health,
-    ready: () => ready,
+    ready: () => looked.then(() => health),
     train(command, onFrame) {
       mustBeAvailable()
       return startTraining(config, command, onFrame, log, deadlines, rightOfWay)
@@ -99,10 +111,16 @@ export function createEngine(
     },
     async close() {
       closing = true
+      clearTimeout(again)
       probing.cancel()
       const running = [...tasks]
       for (const task of running) task.cancel()
-      await Promise.allSettled([generation.close(), inspection.close(), ready, ...running.map(({ result }) => result)])
+      await Promise.allSettled([
+        generation.close(),
+        inspection.close(),
+        probing.result,
+        ...running.map(({ result }) => result),
+      ])
     },
   }
 }

@@ -52,9 +52,9 @@ export interface Inspection {
 }
 
 export interface Engine extends Inspection {
-  /** As probed at start; never throws. */
+  /** As probed at start, and again from time to time while it does not work; never throws. */
   health(): EngineHealth
-  /** Resolves when the first probe has ended, whatever it found. */
+  /** Once the first probe has ended: as `health`. */
   ready(): Promise<EngineHealth>
   /** Frames are handed over in order, one at a time: the next waits until onFrame's promise resolves.
    *  ServiceError('unavailable') without a working engine. */

@@ -142,6 +142,7 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
       queue_position: null,
       estimated_start: null,
       reason: null,
+      last_interruption: null,
       estimated_seconds_remaining: 2400,
       output_dir: '/home/me/outputs/my_model',
       checkpoints: [

@@ -35,6 +35,7 @@ export function trainCommand(
       sha256: plan.dataset.sha256,
       format: plan.dataset.format,
       validation_path: plan.validation?.path ?? null,
+      validation_sha256: plan.validation?.sha256 ?? null,
       validation_split: dataset.validation_split ?? null,
       batch_size: dataset.batch_size,
       max_seq_length: dataset.max_seq_length,

@@ -31,6 +31,16 @@ export type Input =
   /** It has room again. */
   | { type: 'unblocked' }
 
+const BACKOFF_MILLISECONDS = 1000
+const MAX_DOUBLINGS = 4
+
+/** How long a job that crashed is left alone: what made it crash, such as another program that fills the memory, may be
+ *  over soon. 0 after an attempt that made a checkpoint; else twice as long each time. */
+export const backoffOf = (
+  { fruitlessAttempts }: Pick<Job, 'fruitlessAttempts'>,
+  first = BACKOFF_MILLISECONDS,
+): number => (fruitlessAttempts === 0 ? 0 : first * 2 ** Math.min(fruitlessAttempts - 1, MAX_DOUBLINGS))
+
 export type Transition = JobUpdate | { conflict: string }
 
 export const ENDED: readonly JobState[] = ['completed', 'stopped', 'failed']
@@ -93,7 +103,7 @@ export function transition(job: Job, input: Input, at: string): Transition {
       break
     }
     case 'crashed':
-      return crashed(job, input, move) ?? conflict(job)
+      return crashed(job, input, move, at) ?? conflict(job)
     case 'refused':
     case 'blocked':
       if (state === 'stopping')
@@ -118,7 +128,7 @@ export function transition(job: Job, input: Input, at: string): Transition {
 
 type Move = (to: JobState, reason: string, change: JobUpdate['change'], log?: string[]) => JobUpdate
 
-function crashed(job: Job, input: Input & { type: 'crashed' }, move: Move): JobUpdate | null {
+function crashed(job: Job, input: Input & { type: 'crashed' }, move: Move, at: string): JobUpdate | null {
   const { reason, log, outOfMemory = false } = input
   const progress = outOfMemory ? { ...job.progress, memoryLevel: job.progress.memoryLevel + 1 } : job.progress
   if (job.state === 'stopping')
@@ -142,7 +152,8 @@ function crashed(job: Job, input: Input & { type: 'crashed' }, move: Move): JobU
   const step = job.progress.checkpoints.at(-1)?.step
   const from = step === undefined ? 'the start' : `step ${step}`
   const warnings = warned(progress, `Attempt ${job.attempt} ended: ${next}; from ${from}`)
-  return move('queued', next, { progress: { ...progress, warnings } }, log)
+  const interruption = { attempt: job.attempt, at, reason: next }
+  return move('queued', next, { progress: { ...progress, warnings, interruption } }, log)
 }
 
 const conflict = (job: Job): Transition => ({

@@ -1,4 +1,4 @@
-import type { Checkpoint, DatasetFormat, FrameOf, JobState, StartRequest } from '@mlx-training/contract'
+import type { Checkpoint, DatasetFormat, FrameOf, Interruption, JobState, StartRequest } from '@mlx-training/contract'
 import type { KeptAnswer } from '../store/port.ts'
 import type { Swept } from './sweeper.ts'
 
@@ -50,6 +50,8 @@ export interface JobProgress {
   waitsFor?: 'room' | null
   /** Given way to answers, in all. Lacks in older jobs. */
   cededSeconds?: number
+  /** The attempt before that crashed. Lacks in older jobs. */
+  interruption?: Interruption | null
   warnings: string[]
 }
 

@@ -1,6 +1,6 @@
 /** The order of waiting jobs, and when each gets its turn. Pure. */
 import { START_SECONDS } from './estimate.ts'
-import { AT_WORK } from './machine.ts'
+import { AT_WORK, backoffOf } from './machine.ts'
 import type { Job, Place } from './port.ts'
 
 /** The engine has this long to save a stopped or paused job. */
@@ -28,11 +28,17 @@ export function placesOf(jobs: readonly Job[], concurrent: number, now: number):
 
   const places = new Map<string, Place>()
   for (const [position, job] of inOrder(jobs).entries()) {
-    const start = Math.min(...free)
+    const place = Math.min(...free)
+    const start = Math.max(place, restsUntil(job))
     places.set(job.id, { position, start: Number.isFinite(start) ? new Date(start).toISOString() : null })
-    free[free.indexOf(start)] = start + 1000 * secondsToRun(job)
+    free[free.indexOf(place)] = start + 1000 * secondsToRun(job)
   }
   return places
+}
+
+function restsUntil(job: Job): number {
+  const { interruption } = job.progress
+  return interruption ? Date.parse(interruption.at) + backoffOf(job) : 0
 }
 
 /** Infinite: not known. */

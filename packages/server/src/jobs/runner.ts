@@ -2,14 +2,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Engine } from '../engine/port.ts'
 import { revokeLease } from './lease.ts'
-import { AT_WORK, type Input, transition } from './machine.ts'
+import { AT_WORK, backoffOf, type Input, transition } from './machine.ts'
 import type { Job } from './port.ts'
 import { createRoomWatch, type RoomWatch } from './room.ts'
 import { Run, type RunDependencies } from './run.ts'
 
 /** From a killed process to its job's last state. */
 const LAST_WRITE_MILLISECONDS = 2000
-const MAX_DOUBLINGS = 4
 
 export interface RunnerDependencies extends RunDependencies {
   engine: Pick<Engine, 'train' | 'health' | 'ready'>
@@ -35,7 +34,7 @@ export interface Runner {
 
 export function createRunner(dependencies: RunnerDependencies): Runner {
   const { store, engine, notifier, log, maxConcurrentJobs, hasRoom } = dependencies
-  const { poll = 5000, roomPoll = 10_000, grace = 20_000, backoff = 1000 } = dependencies
+  const { poll = 5000, roomPoll = 10_000, grace = 20_000, backoff } = dependencies
   const runs = new Map<string, Run>()
   /** Crashed jobs that are left alone for a while, by id. */
   const resting = new Map<string, NodeJS.Timeout>()
@@ -71,20 +70,21 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
       runs.set(job.id, run)
       void run.done.then((ended) => {
         runs.delete(job.id)
-        if (ended?.state === 'queued' && ended.fruitlessAttempts > 0) rest(ended)
+        if (ended?.state === 'queued') rest(ended)
         nudge()
       })
     }
   }
 
-  /** What made it crash, such as another program that fills the memory, may be over soon. */
-  function rest({ id, fruitlessAttempts }: Job): void {
-    if (closed) return
+  function rest(job: Job): void {
+    const { id } = job
+    const milliseconds = backoffOf(job, backoff)
+    if (closed || milliseconds === 0) return
     const wake = () => {
       resting.delete(id)
       nudge()
     }
-    resting.set(id, setTimeout(wake, backoff * 2 ** Math.min(fruitlessAttempts - 1, MAX_DOUBLINGS)))
+    resting.set(id, setTimeout(wake, milliseconds))
   }
 
   return {

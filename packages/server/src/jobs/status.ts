@@ -49,6 +49,7 @@ export function statusOf(job: Job, place: Place | undefined): StatusResponse {
     attempt: job.attempt,
     ...placeOf(job, place),
     reason: job.reason,
+    last_interruption: progress.interruption ?? null,
     estimated_seconds_remaining: AT_WORK.includes(job.state) ? (step?.seconds_remaining ?? null) : null,
     output_dir: plan.outputDir,
     // Stopped before its first step it has saved the model as it began, which has learned nothing.

@@ -21,7 +21,7 @@ export interface Sweeper {
   start(): Promise<void>
   /** All that is to be removed now, and by `first`; by job id. Sweeps wait for each other. */
   sweep(first?: () => Promise<unknown>): Promise<ReadonlyMap<string, Swept>>
-  /** Data that `work` finds or makes stays while it goes on, though no experiment uses it yet. */
+  /** Data that `work` finds or makes stays while it goes on, though no experiment uses it yet. When it fails they go. */
   holding<T>(work: () => Promise<T>): Promise<T>
 }
 
@@ -95,6 +95,10 @@ export function createSweeper({ store, home, log }: SweeperDeps): Sweeper {
       holders++
       try {
         return await work()
+      } catch (error) {
+        // It may have copied gigabytes that nobody will use.
+        isDataDue = true
+        throw error
       } finally {
         holders--
         if (holders === 0 && isDataDue)

@@ -84,6 +84,7 @@ export const NO_PROGRESS: JobProgress = {
   checkpoints: [],
   memoryLevel: 0,
   verified: null,
+  interruption: null,
   warnings: [],
 }
 

@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type FrameOf, type GenerateCommand, ServiceError } from '@mlx-training/contract'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -84,6 +85,26 @@ describe('the probe', () => {
     expect((await refused(engine.importGguf('/a', '/b'))).code).toBe('unavailable')
     expect(() => engine.train(anyTrainCommand, () => {})).toThrow(ServiceError)
   })
+})
+
+it('looks again while there is none, and tells the same reason once', async () => {
+  const flag = join(tmpdir(), `mlx-training-probe-${process.pid}-${Date.now()}`)
+  const probe = `
+import pathlib
+flag = pathlib.Path("${flag}")
+tries = int(flag.read_text()) if flag.exists() else 0
+flag.write_text(str(tries + 1))
+if tries < 2: error("internal", "no device"); sys.exit(1)
+hello()`
+  try {
+    start({ probe }, { reprobe: 10 })
+    expect((await engine.ready()).state).toBe('unavailable')
+    await until(() => engine.health().state === 'ready')
+    expect((await engine.ready()).device).toBe('cpu')
+    expect(lines.filter((line) => line.includes('unavailable'))).toHaveLength(1)
+  } finally {
+    rmSync(flag, { force: true })
+  }
 })
 
 const SERVE = `

@@ -119,6 +119,8 @@ describe('the job machine', () => {
       job = crash(job)
       expect(job).toMatchObject({ state: 'queued', attempt, reason: 'boom', completedAt: null })
     }
+    const { interruption } = move(job, { type: 'claim' }).progress
+    expect(interruption, 'still told while the next one is at work').toEqual({ attempt: 4, at: AT, reason: 'boom' })
     job = crash(job)
     expect(job).toMatchObject({ state: 'failed', attempt: 5, completedAt: AT })
     expect(job.reason).toBe('Given up after 5 attempts without a new checkpoint. The last one: boom')

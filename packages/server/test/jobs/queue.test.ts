@@ -78,6 +78,16 @@ describe('the estimated start', () => {
     expect(starts([{ left: 20 }, {}], 1)).toEqual({ j0: at(0), j1: at(30) })
   })
 
+  it('waits while one that has crashed is left alone', () => {
+    const crashed = (fruitlessAttempts: number) => ({
+      ...jobs([{}])[0],
+      fruitlessAttempts,
+      progress: { ...queuedJob('j').progress, interruption: { attempt: 1, at: at(-1), reason: 'boom' } },
+    })
+    expect(starts([{ change: crashed(4) }], 1)).toEqual({ j0: at(7) })
+    expect(starts([{ change: crashed(0) }], 1)).toEqual({ j0: at(0) })
+  })
+
   it('is not told behind one of which nothing is known, unless another place comes free', () => {
     expect(starts([{ seconds: null }, {}], 1)).toEqual({ j0: at(0), j1: null })
     expect(starts([{ seconds: null }, { seconds: 10 }, {}], 2)).toEqual({ j0: at(0), j1: at(0), j2: at(10) })

@@ -119,6 +119,17 @@ describe('a sweep', () => {
     expect(existsSync(join(home, 'initial', 'data'))).toBe(false)
   })
 
+  it('removes what was copied for a start that failed, at once', async () => {
+    const failed = sweeper.holding(async () => {
+      mkdirSync(join(home, 'snapshots'), { recursive: true })
+      writeFileSync(snapshot('copied'), '')
+      throw new Error('refused')
+    })
+    await expect(failed).rejects.toThrow('refused')
+    await sweeper.sweep()
+    expect(existsSync(snapshot('copied'))).toBe(false)
+  })
+
   it('waits for its turn, and says of each removal what became of it to whoever asked', async () => {
     const names = ['a', 'b', 'c', 'd']
     const jobs = await Promise.all(names.map((name) => ended(name)))
