@@ -9,7 +9,7 @@ import { MAX_ROW_BYTES, type RawRow } from './split/row.ts'
 import { RowSplitter } from './split/rows.ts'
 import { Tally } from './tally.ts'
 
-/** Rows after which those read are compared with all before them: their keys are held until then. */
+/** Rows after which those read are compared with all before them: their keys are held until then, and to a chunk's end. */
 const COMPARED_AT_ONCE = 4096
 const START = { sample: 0, line: 0, offset: 0 }
 
@@ -47,7 +47,8 @@ export class Pass {
 
   push(chunk: Buffer): void {
     this.#reader.nextChunk(chunk)
-    this.#splitter.push(chunk, this.#row)
+    this.#splitter.push(chunk, this.#row, this.#reader.plain)
+    if (this.#tally.keys.count >= COMPARED_AT_ONCE) this.#compare()
   }
 
   /** `fault`: why reading ended before the file did. */
@@ -72,7 +73,6 @@ export class Pass {
 
   readonly #row = (row: RawRow): void => {
     this.#reader.read(row, this.#tally.rows === 0 && this.#splitter.container === 'lines')
-    if (this.#tally.keys.count >= COMPARED_AT_ONCE) this.#compare()
   }
 
   #finish(): FileFault | null {
@@ -86,7 +86,9 @@ export class Pass {
   }
 
   #compare(): void {
-    this.duplicates.add(this.#tally.takeKeys(), START)
+    const { keys } = this.#tally
+    this.duplicates.add(keys, START)
+    keys.count = 0
   }
 }
 

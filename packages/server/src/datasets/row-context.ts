@@ -5,7 +5,6 @@ import { secretsOf } from './checks/secrets.ts'
 import { CODES, type Code } from './codes.ts'
 import type { Findings, Place } from './findings.ts'
 import { suggestKey } from './formats/suggest.ts'
-import type { RawRow } from './split/row.ts'
 import { Hash } from './text/hash.ts'
 import { scan } from './text/scan.ts'
 import { type JsonObject, quote, typeName } from './words.ts'
@@ -16,6 +15,9 @@ export type Part = (typeof PART)[keyof typeof PART]
 
 /** Learned, in parts of which the number is at least this; all others are what is asked. */
 const isAnswer = (part: Part) => part === PART.assistant || part === PART.document
+
+type Problem = readonly [code: Code, what: string]
+const NO_PROBLEM: readonly Problem[] = []
 
 /**
  * One row while it is read: where its findings go, the ways to take a field that find what is wrong with it, and what its
@@ -46,7 +48,7 @@ export class RowContext {
     this.#findings = findings
   }
 
-  begin(sample: number, { line, offset }: RawRow): void {
+  begin(sample: number, line: number, offset: number): void {
     this.#place.sample = sample
     this.#place.line = line
     this.#place.offset = offset
@@ -127,37 +129,47 @@ export class RowContext {
       return undefined
     }
     this.words = 0
-    if (value !== '') this.#measure(value, key, part)
+    if (value !== '') {
+      scan.read(value)
+      for (const [code, what] of this.measure(part)) this.#tell(code, what, key)
+    }
     return value
   }
 
-  #measure(text: string, key: string, part: Part): void {
+  /** Counts the text that the scan speaks of, which is not empty. Returns what its contents show; it is not told yet. */
+  measure(part: Part): readonly Problem[] {
     this.texts++
-    scan.read(text)
-    const { length } = text
     const isAscii = scan.isAscii
+    let { length } = scan
     if (isAscii) {
       this.words = scan.words
       this.scripts.addAscii(length)
-    } else this.words = this.scripts.addScanned(text)
+    } else {
+      this.words = this.scripts.addScanned()
+      length = this.scripts.units
+    }
     this.characters += length
     this.allWords += this.words
     const end = part + 8 * this.texts
-    const hasRuns = scan.hasRuns || text.charCodeAt(length - 1) <= 0x20
     const { hasLongWord, hasDigits, hasAtSign } = scan
+    const hasSigns = hasLongWord || hasDigits || hasAtSign
     const looksDamaged = scan.hasControl || (!isAscii && this.scripts.suspicious)
+    const isFolded = isAnswer(part) || (isAscii && !scan.hasRuns)
+    const text = looksDamaged || hasSigns || !isFolded ? scan.text : ''
     if (isAnswer(part)) {
       this.answerWords += this.words
       this.answers.addExact(length, end)
     } else {
       this.hasQuestion = true
       this.asked.addExact(length, end)
-      if (hasRuns || !isAscii) scan.read(normalise(text))
+      if (!isFolded) scan.read(normalise(text))
       this.folded.addFolded(end)
     }
-    if (looksDamaged) for (const [code, what] of damageOf(text)) this.#tell(code, what, key)
-    if (hasLongWord || hasDigits || hasAtSign)
-      for (const [code, what] of secretsOf(text, { hasLongWord, hasDigits, hasAtSign })) this.#tell(code, what, key)
+    if (!looksDamaged && !hasSigns) return NO_PROBLEM
+    return [
+      ...(looksDamaged ? damageOf(text) : []),
+      ...(hasSigns ? secretsOf(text, { hasLongWord, hasDigits, hasAtSign }) : []),
+    ]
   }
 
   #tell(code: Code, what: string, key: string): void {

@@ -2,10 +2,12 @@ import { emptyKey, type RowKey } from './checks/row-keys.ts'
 import { checkTurns } from './checks/turns.ts'
 import type { Conversation, Format } from './formats/format.ts'
 import { explainUnknown, type Reading } from './formats/index.ts'
+import type { PlainReader } from './plain/reader.ts'
+import { PlainRowsInChunks } from './plain/rows.ts'
 import { RowContext } from './row-context.ts'
 import { InvalidJson, RowParser, RowProblem } from './row-parser.ts'
 import { FileFault } from './split/fault.ts'
-import type { RawRow } from './split/row.ts'
+import type { PlainRows, RawRow } from './split/row.ts'
 import type { Tally } from './tally.ts'
 import type { JsonObject } from './words.ts'
 
@@ -16,7 +18,10 @@ export class RowReader {
   readonly #parser: RowParser
   readonly #context: RowContext
   readonly #key: RowKey = emptyKey()
+  readonly #formats: Readonly<Record<Format['name'], Format>>
   readonly #onGood: ((row: Conversation, sample: number) => void) | undefined
+  /** For rows with the usual keys and nothing to tell; not when somebody wants them, or a preview. */
+  readonly plain: PlainRows | undefined
 
   constructor(
     tally: Tally,
@@ -29,6 +34,21 @@ export class RowReader {
     this.#parser = new RowParser(maxRowBytes, reading.expected)
     this.#context = new RowContext(tally.findings)
     this.#onGood = onGood
+    this.#formats = Object.fromEntries(reading.formats.map((format) => [format.name, format])) as Record<
+      Format['name'],
+      Format
+    >
+    if (reading.isUsual && !onGood)
+      this.plain = new PlainRowsInChunks(
+        this.#context,
+        maxRowBytes,
+        (line, offset) => {
+          if (tally.preview === null) return false
+          this.#context.begin(tally.rows, line, offset)
+          return true
+        },
+        (row, line, offset) => this.#takePlain(row, line, offset),
+      )
   }
 
   /** The rows of another chunk follow. */
@@ -40,7 +60,7 @@ export class RowReader {
   read(raw: RawRow, isFirst = false): void {
     const tally = this.#tally
     const context = this.#context
-    context.begin(tally.rows, raw)
+    context.begin(tally.rows, raw.line, raw.offset)
     tally.rows++
     let row: JsonObject
     try {
@@ -59,11 +79,11 @@ export class RowReader {
       context.find('unknown_format', explainUnknown(row, this.#reading))
       return
     }
-    tally.count(format, { sample: tally.rows - 1, line: raw.line })
+    tally.count(format, tally.rows - 1, raw.line)
     const conversation = format.read(row, context)
     if (!conversation) return
     if (!conversation.raw) checkTurns(conversation.turns, context)
-    this.#addKey(raw)
+    this.#addKey(raw.line, raw.offset)
     if (context.failed) return
     this.#addGood(conversation)
     tally.preview ??= format.preview(row)
@@ -75,7 +95,21 @@ export class RowReader {
     return null
   }
 
-  #addKey({ line, offset }: RawRow): void {
+  #takePlain({ format, turns, roles, hasTools }: PlainReader, line: number, offset: number): void {
+    const tally = this.#tally
+    const { statistics } = tally
+    tally.rows++
+    tally.count(this.#formats[format], tally.rows - 1, line)
+    this.#addKey(line, offset)
+    this.#addLengths(turns)
+    statistics.roles.system += roles.system
+    statistics.roles.user += roles.user
+    statistics.roles.assistant += roles.assistant
+    statistics.roles.tool += roles.tool
+    if (hasTools) statistics.withTools++
+  }
+
+  #addKey(line: number, offset: number): void {
     const { asked, folded, answers, hasQuestion } = this.#context
     const key = this.#key
     key.sample = this.#tally.rows - 1
@@ -92,12 +126,7 @@ export class RowReader {
   #addGood({ turns, tools, raw }: Conversation): void {
     const tally = this.#tally
     const { statistics } = tally
-    const context = this.#context
-    tally.good++
-    statistics.characters.add(context.characters)
-    statistics.words.add(context.allWords)
-    statistics.outputWords.add(context.answerWords)
-    statistics.turns.add(raw ? 1 : turns.length)
+    this.#addLengths(raw ? 1 : turns.length)
     let learned = raw ? 1 : 0
     for (let i = 0; i < turns.length; i++) {
       const { role, train } = turns[i] as (typeof turns)[0]
@@ -109,6 +138,17 @@ export class RowReader {
     }
     if (learned === 0) tally.unlearned++
     if (tools) statistics.withTools++
+  }
+
+  #addLengths(turns: number): void {
+    const tally = this.#tally
+    const { statistics } = tally
+    const context = this.#context
+    tally.good++
+    statistics.characters.add(context.characters)
+    statistics.words.add(context.allWords)
+    statistics.outputWords.add(context.answerWords)
+    statistics.turns.add(turns)
     const script = context.scripts.main
     if (script !== null) statistics.addScript(script)
   }

@@ -21,10 +21,10 @@ export class Tally {
   readonly formats = new Map<string, FormatCount>()
   readonly findings = new Findings()
   readonly statistics = new Statistics()
-  keys = new RowKeys()
+  readonly keys = new RowKeys()
   preview: JsonObject | null = null
 
-  count({ name, traits }: Format, { sample, line }: { sample: number; line: number }): void {
+  count({ name, traits }: Format, sample: number, line: number): void {
     const seen = this.formats.get(traits)
     if (seen) seen.count++
     else this.formats.set(traits, { name, traits, count: 1, first: { sample, line } })
@@ -46,12 +46,5 @@ export class Tally {
     this.findings.append(later.findings, base)
     this.statistics.append(later.statistics)
     this.preview ??= later.preview
-  }
-
-  /** The keys so far, which are then forgotten. */
-  takeKeys(): RowKeys {
-    const { keys } = this
-    this.keys = new RowKeys()
-    return keys
   }
 }

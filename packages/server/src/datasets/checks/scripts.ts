@@ -54,6 +54,8 @@ export class Scripts {
   #mixed = false
   /** Whether the text added last has characters that damage leaves behind: checks/damage.ts looks closer. */
   suspicious = false
+  /** UTF-16 units of the text added last. */
+  units = 0
 
   reset(): void {
     if (this.#mixed) this.#counts.fill(0)
@@ -66,27 +68,29 @@ export class Scripts {
   }
 
   /**
-   * The text that was scanned last, which has characters beyond ASCII; only these are looked at. Returns its words: runs of
-   * anything between blanks, and of scripts without blanks one more for every two characters.
+   * The text that the scan speaks of, which is UTF-8 with characters beyond ASCII; only these are looked at. Returns its words:
+   * runs of anything between blanks, and of scripts without blanks one more for every two characters.
    */
-  addScanned(text: string): number {
-    const { bytes, fours, length } = scan
+  addScanned(): number {
+    const { bytes, fours, start, length } = scan
+    const end = start + length
     const counts = this.#counts
     this.#mixed = true
     this.suspicious = false
     let unspaced = 0
     let beyond = 0
+    let units = 0
     let hasGaps = false
-    for (let at = 0; at < length; ) {
+    for (let at = start; at < end; ) {
       const first = bytes[at] as number
       if (first < 0x80) {
-        if ((at & 3) === 0) while (((fours[at >> 2] as number) & 0x80808080) === 0 && at < length) at += 4
+        if ((at & 3) === 0) while (((fours[at >> 2] as number) & 0x80808080) === 0 && at < end) at += 4
         if ((bytes[at] as number) < 0x80) at++
         continue
       }
-      // UTF-8 that was just written is well-formed.
       const size = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4
       beyond += size
+      units += size < 4 ? 1 : 2
       if (size < 4) {
         const second = (bytes[at + 1] as number) & 0x3f
         const unit = size === 2 ? ((first & 0x1f) << 6) | second : unitOf(first, second, bytes[at + 2] as number)
@@ -99,7 +103,8 @@ export class Scripts {
       at += size
     }
     counts[LATIN] = (counts[LATIN] as number) + length - beyond
-    const runs = hasGaps ? (text.match(/\S+/g)?.length ?? 0) : scan.words
+    this.units = length - beyond + units
+    const runs = hasGaps ? (scan.text.match(/\S+/g)?.length ?? 0) : scan.words
     return runs + (unspaced >> 1)
   }
 

@@ -1,6 +1,12 @@
 import type { Role, Turn } from '../formats/format.ts'
 import type { RowContext } from '../row-context.ts'
 
+/** Whether a turn of a role, not the system's, may come after one of another; null is the beginning. */
+export function follows(previous: Role | null, role: Role): boolean {
+  if (role === 'tool') return previous === 'assistant' || previous === 'tool'
+  return previous === null ? role !== 'assistant' : role !== previous
+}
+
 /** Whether there is something to learn, and whether chat templates will take the order of turns. */
 export function checkTurns(turns: readonly Turn[], context: RowContext): void {
   let answers = 0
@@ -32,16 +38,16 @@ export function checkTurns(turns: readonly Turn[], context: RowContext): void {
         )
       continue
     }
-    if (previous === null && role === 'assistant')
-      context.find(
-        'starts_with_assistant',
-        'Starts with an assistant turn: many chat templates want a user turn first',
-        turn.field,
-      )
-    if (role === 'tool' && previous !== 'assistant' && previous !== 'tool')
-      context.find('tool_without_call', 'A tool turn that follows no assistant turn', turn.field)
-    else if (role === previous && role !== 'tool')
-      context.find('repeated_role', `Two ${role} turns in a row: many chat templates refuse it`, turn.field)
+    if (!follows(previous, role)) {
+      if (role === 'tool') context.find('tool_without_call', 'A tool turn that follows no assistant turn', turn.field)
+      else if (previous === null)
+        context.find(
+          'starts_with_assistant',
+          'Starts with an assistant turn: many chat templates want a user turn first',
+          turn.field,
+        )
+      else context.find('repeated_role', `Two ${role} turns in a row: many chat templates refuse it`, turn.field)
+    }
     previous = role
   }
   if (previous !== 'assistant')

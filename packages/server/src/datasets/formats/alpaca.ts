@@ -5,7 +5,7 @@ import { type JsonObject, plural, shorten } from '../words.ts'
 import { type Format, PREVIEW_CHARACTERS, type Turn } from './format.ts'
 
 /** "Summarise this" says too little to learn from; "Name three colours" does not. */
-const MIN_INSTRUCTION_WORDS = 3
+export const MIN_INSTRUCTION_WORDS = 3
 
 /** Stanford Alpaca's {instruction, input, output}, with LLaMA-Factory's `system` and `history`, under these names or others. */
 export function alpaca(columns: ColumnMap = {}): Format {

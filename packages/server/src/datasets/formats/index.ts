@@ -10,6 +10,8 @@ import { suggestKey } from './suggest.ts'
 export interface Reading {
   formats: readonly Format[]
   expected: string
+  /** Whether keys have their usual names, and formats their usual order. */
+  isUsual: boolean
 }
 
 /** Names of columns and of turns' keys and roles, as LLaMA-Factory's dataset_info.json has them. */
@@ -23,6 +25,7 @@ const USUAL: Reading = {
   formats: [sharegpt(), openai(), alpaca(), promptCompletion(), text()],
   expected:
     'Alpaca needs instruction and output, ShareGPT conversations, OpenAI messages; plain text needs prompt and completion, or text',
+  isUsual: true,
 }
 
 /** With names of its own a file is read by these alone; `asked` says what they are names of. */
@@ -38,7 +41,11 @@ export function readingOf({ columns = {}, tags = {} }: Maps, asked: DatasetForma
     isChat || isPair
       ? [...(isChat ? [chat] : []), ...(isPair ? [pair] : [])]
       : [sharegpt(columns), openai(columns), pair]
-  return { formats, expected: `with these names a row needs ${formats.map(({ traits }) => traits).join(', or ')}` }
+  return {
+    formats,
+    expected: `with these names a row needs ${formats.map(({ traits }) => traits).join(', or ')}`,
+    isUsual: false,
+  }
 }
 
 /** Why no format knows this row, and which keys were probably meant. */

@@ -43,6 +43,12 @@ export function readTools(given: unknown, key: string, context: RowContext): unk
   return result
 }
 
+/** Whether a text describes tools, or none; null when it must be read to know. */
+export function describesTools(text: string): boolean | null {
+  if (text === '[]') return false
+  return read.has(text) ? true : null
+}
+
 function problemOf(tools: unknown): string | null {
   if (!Array.isArray(tools)) return `must be an array of function descriptions, not ${typeName(tools)}`
   if (!tools.every(isObject)) return 'must hold objects: one function description each'

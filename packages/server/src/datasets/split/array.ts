@@ -1,5 +1,5 @@
 import { FileFault } from './fault.ts'
-import { Carry, isBlank, type OnRow, type Splitter, showByte } from './row.ts'
+import { Carry, isBlank, type OnRow, type PlainRows, type Splitter, showByte } from './row.ts'
 
 const NEWLINE = 0x0a
 const QUOTE = 0x22
@@ -42,12 +42,13 @@ export class ArraySplitter implements Splitter {
     this.#carry = new Carry(maxRowBytes)
   }
 
-  push(chunk: Buffer, onRow: OnRow): void {
+  push(chunk: Buffer, onRow: OnRow, plain?: PlainRows): void {
+    plain?.enter(chunk)
     let at = 0
     while (at < chunk.length) {
       if (this.#state === 'row') at = this.#row(chunk, at, onRow)
       else if (this.#state === 'scalar') at = this.#scalar(chunk, at, onRow)
-      else at = this.#between(chunk, at)
+      else at = this.#between(chunk, at, plain)
     }
     this.#offset += chunk.length
   }
@@ -67,8 +68,8 @@ export class ArraySplitter implements Splitter {
     )
   }
 
-  /** One byte between rows. Returns the index to go on from. */
-  #between(chunk: Buffer, at: number): number {
+  /** One byte between rows, or a plain row. Returns the index to go on from. */
+  #between(chunk: Buffer, at: number, plain?: PlainRows): number {
     const byte = chunk[at] as number
     if (byte === NEWLINE) this.#line++
     if (isBlank(byte)) return at + 1
@@ -93,6 +94,13 @@ export class ArraySplitter implements Splitter {
       return at + 1
     }
     if (byte === COMMA) throw fault('bad_array', `A row is expected before this comma (sample ${this.#rows})`)
+    const end = (byte === OPEN_BRACE && plain?.read(at, this.#line, this.#offset + at, false)) || 0
+    if (end !== 0) {
+      this.#line += plain?.lines ?? 0
+      this.#state = 'after'
+      this.#rows++
+      return end
+    }
     this.#rowLine = this.#line
     this.#rowOffset = this.#offset + at
     this.#state = byte === OPEN_BRACE || byte === OPEN_BRACKET || byte === QUOTE ? 'row' : 'scalar'

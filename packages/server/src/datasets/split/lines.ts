@@ -1,4 +1,4 @@
-import { Carry, isBlank, type OnRow, type Splitter } from './row.ts'
+import { Carry, isBlank, type OnRow, type PlainRows, type Splitter } from './row.ts'
 
 const NEWLINE = 0x0a
 
@@ -17,10 +17,16 @@ export class LineSplitter implements Splitter {
     this.#carry = new Carry(maxRowBytes)
   }
 
-  push(chunk: Buffer, onRow: OnRow): void {
+  push(chunk: Buffer, onRow: OnRow, plain?: PlainRows): void {
+    plain?.enter(chunk)
     let start = 0
-    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
-      this.#emit(chunk, start, end, false, onRow)
+    for (;;) {
+      let end = (this.#carry.size === 0 && plain?.read(start, this.#line, this.#rowOffset, true)) || 0
+      if (end === 0) {
+        end = chunk.indexOf(NEWLINE, start)
+        if (end === -1) break
+        this.#emit(chunk, start, end, false, onRow)
+      }
       this.#line++
       start = end + 1
       this.#rowOffset = this.#offset + start

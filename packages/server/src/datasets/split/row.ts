@@ -29,8 +29,21 @@ export class RawRow {
 }
 export type OnRow = (row: RawRow) => void
 
+/** Reads rows of which there is nothing to tell where they lie, before they are told apart from what comes after them. */
+export interface PlainRows {
+  /** Rows of another chunk follow. */
+  enter(chunk: Buffer): void
+  /**
+   * The index behind the row that begins at `at` of the chunk and has been read with that; 0: it is for `OnRow`. With
+   * `oneLine` it is that of the line break after it.
+   */
+  read(at: number, line: number, offset: number, oneLine: boolean): number
+  /** Line breaks inside of the row that was read. */
+  readonly lines: number
+}
+
 export interface Splitter {
-  push(chunk: Buffer, onRow: OnRow): void
+  push(chunk: Buffer, onRow: OnRow, plain?: PlainRows): void
   /** The file has ended. */
   end(onRow: OnRow): void
 }

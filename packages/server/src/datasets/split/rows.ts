@@ -1,7 +1,7 @@
 import { ArraySplitter } from './array.ts'
 import { FileFault } from './fault.ts'
 import { LineSplitter } from './lines.ts'
-import { isBlank, MAX_ROW_BYTES, type OnRow, type Splitter, showByte } from './row.ts'
+import { isBlank, MAX_ROW_BYTES, type OnRow, type PlainRows, type Splitter, showByte } from './row.ts'
 
 /** Bytes needed to know a byte order mark or another file type. */
 const HEAD_BYTES = 4
@@ -32,12 +32,12 @@ export class RowSplitter implements Splitter {
     this.#maxRowBytes = maxRowBytes
   }
 
-  push(chunk: Buffer, onRow: OnRow): void {
+  push(chunk: Buffer, onRow: OnRow, plain?: PlainRows): void {
     if (this.#head) {
       const head = Buffer.concat([this.#head, chunk])
       if (head.length < HEAD_BYTES) this.#head = head
-      else this.#begin(head, onRow)
-    } else this.#feed(chunk, onRow)
+      else this.#begin(head, onRow, plain)
+    } else this.#feed(chunk, onRow, plain)
   }
 
   end(onRow: OnRow): void {
@@ -46,7 +46,7 @@ export class RowSplitter implements Splitter {
     this.#inner.end(onRow)
   }
 
-  #begin(head: Buffer, onRow: OnRow): void {
+  #begin(head: Buffer, onRow: OnRow, plain?: PlainRows): void {
     this.#head = null
     for (const [name, magic] of OTHER_TYPES)
       if (magic.every((byte, i) => head[i] === byte)) throw new FileFault('not_text', `The file is ${name}`)
@@ -54,21 +54,21 @@ export class RowSplitter implements Splitter {
       throw new FileFault('not_text', 'The file looks like UTF-16 text or binary data: save it as UTF-8 text')
     this.byteOrderMark = head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf
     if (this.byteOrderMark) this.#offset = 3
-    this.#feed(this.byteOrderMark ? head.subarray(3) : head, onRow)
+    this.#feed(this.byteOrderMark ? head.subarray(3) : head, onRow, plain)
   }
 
-  #feed(chunk: Buffer, onRow: OnRow): void {
+  #feed(chunk: Buffer, onRow: OnRow, plain?: PlainRows): void {
     if (this.#inner) {
-      this.#inner.push(chunk, onRow)
+      this.#inner.push(chunk, onRow, plain)
       return
     }
     let at = 0
     for (; at < chunk.length && isBlank(chunk[at] as number); at++) if (chunk[at] === 0x0a) this.#line++
-    if (at < chunk.length) this.#open(chunk, at, onRow)
+    if (at < chunk.length) this.#open(chunk, at, onRow, plain)
     else this.#offset += chunk.length
   }
 
-  #open(chunk: Buffer, first: number, onRow: OnRow): void {
+  #open(chunk: Buffer, first: number, onRow: OnRow, plain?: PlainRows): void {
     let at = first
     const byte = chunk[at] as number
     if (byte === 0x5b) {
@@ -84,7 +84,7 @@ export class RowSplitter implements Splitter {
         `The file starts with ${showByte(byte)}; it must start with "[" (a JSON array of rows) or "{" (JSON Lines: one row a line)`,
         this.#line,
       )
-    this.#inner.push(chunk.subarray(at), onRow)
+    this.#inner.push(chunk.subarray(at), onRow, plain)
   }
 }
 

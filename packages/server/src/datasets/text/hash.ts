@@ -14,7 +14,7 @@ export class Hash {
     this.high = 0x9747b28c | 0
   }
 
-  /** The text that was scanned last. `length` and `part` tell apart what only reads the same: ("ab", "c") and ("a", "bc"),
+  /** The text that the scan speaks of. `length` and `part` tell apart what only reads the same: ("ab", "c") and ("a", "bc"),
    *  a question and an answer. */
   addExact(length: number, part: number): void {
     this.#add(scan.exact(0), scan.exact(1), scan.exact(2), scan.exact(3), Math.imul(length, 31) + part)

@@ -30,11 +30,26 @@ export const tee = (local: number): Code => [0x22, local]
 export const i32 = (value: number): Code => [0x41, signed(value)]
 /** `body` again and again while it leaves a number that is not 0. */
 export const repeat = (...body: Code): Code => [0x03, 0x40, body, 0x0d, 0, 0x0b]
+/** `body` from its beginning whenever it says `again`; whoever comes to its end goes on behind it. */
+export const loop = (...body: Code): Code => [0x03, 0x40, body, 0x0b]
+/** `body` if the number before is not 0. */
+export const when = (...body: Code): Code => [0x04, 0x40, body, 0x0b]
+/** Back to the beginning of the loop that is so many `when` or `loop` further out. */
+export const again = (depth: number): Code => [0x0c, depth]
+/** The function with this number of the module. */
+export const call = (index: number): Code => [0x10, index]
+/** Ends the function with the number before, if it has a result. */
+export const leave: Code = [0x0f]
 
 export const op = {
+  isZero: 0x45,
   eq: 0x46,
+  ltU: 0x49,
   gtS: 0x4a,
+  gtU: 0x4b,
   geS: 0x4e,
+  geU: 0x4f,
+  ctz: 0x68,
   popcnt: 0x69,
   add: 0x6a,
   sub: 0x6b,
@@ -66,9 +81,11 @@ export const v = {
   wordMul: simd(0xb5),
 } as const
 
+export const load8 = (offset: number): Code => [0x2d, 0, unsigned(offset)]
+export const store8 = (offset: number): Code => [0x3a, 0, unsigned(offset)]
 export const store32 = (offset: number): Code => [0x36, 2, unsigned(offset)]
 
-interface Memory {
+export interface Memory {
   readonly buffer: ArrayBuffer
   /** By so many pages of 64 KiB; buffers from before are no longer good. */
   grow(pages: number): number
@@ -80,27 +97,51 @@ declare const WebAssembly: {
   Instance: new (module: object) => { exports: object }
 }
 
-/** A function of one i32 without a result, and its memory, which is one page at first. `words` and `vectors`: its locals. */
-export function assemble(words: number, vectors: number, body: Code): { memory: Memory; run(argument: number): void } {
-  const section = (id: number, ...content: Code) => {
+export interface Body {
+  /** Arguments, which are the first locals; a function gives back one number or, with `result: false`, none. */
+  arguments: number
+  result: boolean
+  /** Further locals, numbers before vectors. */
+  words: number
+  vectors: number
+  code: Code
+}
+
+/** A module of functions on numbers of 32 bits, in their order, under their names; and its memory, of so many pages. */
+export function assemble<Names extends string>(
+  pages: number,
+  functions: Readonly<Record<Names, Body>>,
+): Readonly<Record<Names, (...numbers: number[]) => number>> & { memory: Memory } {
+  const bodies = Object.values<Body>(functions)
+  const section = (id: number, content: Code) => {
     const flat = flatten(content)
     return [id, unsigned(flat.length), flat]
   }
   const name = (text: string) => [text.length, [...text].map((letter) => letter.charCodeAt(0))]
-  const code = flatten([2, unsigned(words), I32, unsigned(vectors), V128, body, 0x0b])
+  const code = bodies.map(({ words, vectors, code }) => {
+    const flat = flatten([2, unsigned(words), I32, unsigned(vectors), V128, code, 0x0b])
+    return [unsigned(flat.length), flat]
+  })
+  const types = bodies.map((body) => [
+    0x60,
+    body.arguments,
+    Array(body.arguments).fill(I32),
+    body.result ? [1, I32] : 0,
+  ])
+  const exported = Object.keys(functions).map((each, i) => [name(each), 0, i])
   const module = new WebAssembly.Module(
     new Uint8Array(
       flatten([
         [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-        section(1, 1, 0x60, 1, I32, 0), // the type: one i32, no result
-        section(3, 1, 0), // one function of it
-        section(5, 1, 0, 1), // one memory, of one page at first
-        section(7, 2, name('memory'), 2, 0, name('run'), 0, 0),
-        section(10, 1, unsigned(code.length), code),
+        section(1, [bodies.length, types]),
+        section(3, [bodies.length, bodies.map((_, i) => i)]),
+        section(5, [1, 0, unsigned(pages)]),
+        section(7, [bodies.length + 1, name('memory'), 2, 0, exported]),
+        section(10, [bodies.length, code]),
       ]),
     ),
   )
-  return new WebAssembly.Instance(module).exports as { memory: Memory; run(argument: number): void }
+  return new WebAssembly.Instance(module).exports as ReturnType<typeof assemble<Names>>
 }
 
 function flatten(code: Code): number[] {

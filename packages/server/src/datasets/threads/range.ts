@@ -51,7 +51,7 @@ export function readRange(
       ended = last !== -1
       const bytes = ended ? chunk.subarray(0, last + 1) : chunk
       reader.nextChunk(bytes)
-      splitter.push(bytes, onRow)
+      splitter.push(bytes, onRow, reader.plain)
       at += bytes.length
     }
     splitter.end(onRow)
