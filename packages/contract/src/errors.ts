@@ -1,4 +1,25 @@
 import { type Static, Type } from 'typebox'
+import { enumOf } from './common.ts'
+
+/** What can go wrong at a hosted provider, for programs that tell these apart where the status alone does not. */
+export const PROVIDER_FAILURES = [
+  'no_key',
+  'bad_key',
+  'forbidden',
+  'quota',
+  'rate_limit',
+  'model_not_found',
+  'context_too_long',
+  'content_refused',
+  'invalid_request',
+  'overloaded',
+  'timeout',
+  'unreachable',
+  'redirect',
+  'bad_answer',
+  'failed',
+] as const
+export type ProviderFailure = (typeof PROVIDER_FAILURES)[number]
 
 /** Every error answer of the service, on every path. */
 export const ErrorBody = Type.Object(
@@ -21,6 +42,9 @@ export const ErrorBody = Type.Object(
       ),
     ),
     request_id: Type.Optional(Type.String()),
+    reason: Type.Optional(
+      enumOf(PROVIDER_FAILURES, { description: 'Of a hosted provider: what kind of failure it is' }),
+    ),
   },
   { $id: 'Error', description: 'Standard error response' },
 )
@@ -63,6 +87,8 @@ export class ServiceError extends Error {
   readonly errors: FieldError[] | undefined
   /** Seconds after which trying again makes sense; sent as Retry-After. */
   readonly retryAfter: number | undefined
+  /** Of a hosted provider. */
+  readonly reason: ProviderFailure | undefined
 
   constructor(
     code: ErrorCode,
@@ -70,6 +96,7 @@ export class ServiceError extends Error {
     options: {
       errors?: FieldError[]
       retryAfter?: number
+      reason?: ProviderFailure
       cause?: unknown
     } = {},
   ) {
@@ -78,6 +105,7 @@ export class ServiceError extends Error {
     this.code = code
     this.errors = options.errors
     this.retryAfter = options.retryAfter
+    this.reason = options.reason
   }
 
   get status(): number {
@@ -92,6 +120,7 @@ export class ServiceError extends Error {
       error_type,
       ...(this.errors && { errors: this.errors }),
       ...(requestId && { request_id: requestId }),
+      ...(this.reason && { reason: this.reason }),
     }
   }
 }

@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox'
-import { enumOf, Nullable } from './common.ts'
+import { enumOf, Nullable, Timestamp } from './common.ts'
 
 /** Names in requests and in `available_providers`, in the seed's order. */
 export const PROVIDERS = ['openai', 'anthropic', 'together', 'ollama', 'local_mlx'] as const
@@ -133,6 +133,20 @@ const Timing = Type.Object({
   decode_seconds: Type.Number(),
 })
 
+export const Cost = Type.Object(
+  {
+    input: Type.Number(),
+    output: Type.Number(),
+    total: Type.Number(),
+    currency: Type.String(),
+  },
+  {
+    description:
+      'By the configured prices (MLX_TRAINING_PRICES); left out without one, or where the provider tells no usage',
+  },
+)
+export type Cost = Static<typeof Cost>
+
 export const GenerateResponse = Type.Object(
   {
     text: Type.String(),
@@ -143,8 +157,15 @@ export const GenerateResponse = Type.Object(
     tokens_generated: Type.Integer(),
     generation_time_ms: Type.Integer(),
     prompt_tokens: Nullable(Type.Integer()),
-    finish_reason: Nullable(Type.String({ description: 'stop, or length when max_tokens cut it' })),
-    cached_tokens: Type.Optional(Type.Integer({ description: 'Of the prompt, known from before (local models)' })),
+    finish_reason: Nullable(
+      Type.String({
+        description: 'stop, length when max_tokens cut it, content_filter when a provider withheld the rest',
+      }),
+    ),
+    cached_tokens: Type.Optional(
+      Type.Integer({ description: 'Of the prompt, known from before; left out by providers that do not tell' }),
+    ),
+    cost: Type.Optional(Cost),
     timing: Type.Optional(Timing),
     logprobs: Type.Optional(Type.Array(TokenLogprob)),
     choices: Type.Optional(
@@ -182,12 +203,17 @@ export const GenerateEnd = Type.Object({
   tokens_generated: Type.Integer(),
   generation_time_ms: Type.Integer(),
   timing: Type.Optional(Timing),
+  cost: Type.Optional(Cost),
 })
 export type GenerateEnd = Static<typeof GenerateEnd>
 
 /** With `stream: true`: pieces, then the end; or, as `event: error`, the body of an error answer. */
 export const GenerateEvent = Type.Union([GeneratePiece, GenerateEnd], { $id: 'GenerateEvent' })
 export type GenerateEvent = Static<typeof GenerateEvent>
+
+/** What is known of a provider. unchecked: it has what it needs, and has not been asked yet. */
+export const PROVIDER_STATES = ['available', 'unchecked', 'no_key', 'bad_key', 'unreachable', 'not_ready'] as const
+export type ProviderState = (typeof PROVIDER_STATES)[number]
 
 export const ProvidersResponse = Type.Object(
   {
@@ -201,6 +227,15 @@ export const ProvidersResponse = Type.Object(
           reason: Type.Optional(
             Type.String({
               description: 'Why it is not available, and what to set',
+            }),
+          ),
+          state: enumOf(PROVIDER_STATES),
+          checked_at: Nullable(Timestamp),
+          models: Type.Optional(
+            Type.Array(Type.String(), {
+              description:
+                'What it says it has, at most 500; of local ones GET /models tells. Left out when not known, or when a key ' +
+                'is asked for everywhere, as this path is open',
             }),
           ),
         }),

@@ -118,7 +118,7 @@ function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
     models: listModels(deps),
     generate: generate({ ...deps, closing }),
     compare: compare({ ...deps, closing }),
-    providers: () => deps.providers.list(),
+    providers: async () => deps.providers.list(),
   }
 }
 

@@ -62,6 +62,15 @@ export interface Config {
     readonly cache: string
     readonly offline: boolean
   }
+  /** Limits of one answer of a hosted provider. */
+  readonly hosted: {
+    readonly timeoutSeconds: number
+    readonly firstByteSeconds: number
+    readonly idleSeconds: number
+    readonly retries: number
+  }
+  /** A JSON file, docs/providers.md; read when the providers are made. */
+  readonly pricesFile: string | null
   readonly providers: {
     readonly openai: HostedConfig
     readonly anthropic: HostedConfig
@@ -134,11 +143,26 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       throw new ConfigError(`${name} must be an http(s) URL, not "${given}"`)
     return given.replace(/\/+$/, '')
   }
+  // A password in the URL would be shown wherever the host is; and the API's path is appended to it.
+  const providerUrl = (name: string, given: string) => {
+    const parsed = URL.canParse(given) ? new URL(given) : null
+    if (parsed && (parsed.username || parsed.password || parsed.search || parsed.hash))
+      throw new ConfigError(`${name} must be an http(s) URL without user name, password, query and fragment`)
+    if (!parsed || !/^https?:$/.test(parsed.protocol))
+      throw new ConfigError(`${name} must be an http(s) URL, not "${given}"`)
+    return given.replace(/\/+$/, '')
+  }
+  const apiKey = (name: string) => {
+    const given = text(name)
+    if (given !== null && !/^[\x21-\x7e]+$/.test(given))
+      throw new ConfigError(`${name} must be printable ASCII without blanks, to be sent in a header`)
+    return given
+  }
   const roots = (name: string) =>
     (text(name)?.split(delimiter).filter(Boolean) ?? [cwd, homedir()]).map((root) => resolve(cwd, root))
   const hosted = (prefix: string, baseUrl: string): HostedConfig => ({
-    apiKey: text(`${prefix}_API_KEY`),
-    baseUrl: url(`${prefix}_BASE_URL`, baseUrl),
+    apiKey: apiKey(`${prefix}_API_KEY`),
+    baseUrl: providerUrl(`${prefix}_BASE_URL`, text(`${prefix}_BASE_URL`) ?? baseUrl),
   })
   // What is wrong is told without the value: receivers' URLs and secrets are often secret themselves.
   const webhookUrls = (name: string) => {
@@ -158,7 +182,20 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       throw new ConfigError(`${name} must be whsec_ followed by 24 to 64 random bytes in Base64`)
     return given
   }
-  const ollamaHost = text('OLLAMA_HOST')
+  // As Ollama itself reads it: a port of its own, and every interface is what it listens on, not where to call it.
+  const ollamaUrl = (host: string) => {
+    if (host.includes('://')) return host
+    const local = host.replace(/^0\.0\.0\.0(?=:|$)/, '127.0.0.1')
+    return `http://${local}${/:\d+$/.test(local) ? '' : ':11434'}`
+  }
+  const ollama = (): HostedConfig => {
+    const [given, host] = [text('OLLAMA_BASE_URL'), text('OLLAMA_HOST')]
+    const baseUrl =
+      given === null
+        ? providerUrl('OLLAMA_HOST', ollamaUrl(host ?? '127.0.0.1'))
+        : providerUrl('OLLAMA_BASE_URL', given)
+    return { apiKey: null, baseUrl }
+  }
 
   const config: Config = {
     host: text('HOST') ?? '127.0.0.1',
@@ -206,17 +243,18 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       cache: path('HF_HUB_CACHE', join(text('HF_HOME') ?? join(homedir(), '.cache', 'huggingface'), 'hub')),
       offline: flag('HF_HUB_OFFLINE', false),
     },
+    hosted: {
+      timeoutSeconds: integer('MLX_TRAINING_PROVIDER_TIMEOUT_SECONDS', 600, 1, 86_400),
+      firstByteSeconds: integer('MLX_TRAINING_PROVIDER_FIRST_BYTE_SECONDS', 60, 1, 3600),
+      idleSeconds: integer('MLX_TRAINING_PROVIDER_IDLE_SECONDS', 60, 1, 3600),
+      retries: integer('MLX_TRAINING_PROVIDER_RETRIES', 2, 0, 10),
+    },
+    pricesFile: text('MLX_TRAINING_PRICES') === null ? null : path('MLX_TRAINING_PRICES', ''),
     providers: {
       openai: hosted('OPENAI', 'https://api.openai.com/v1'),
       anthropic: hosted('ANTHROPIC', 'https://api.anthropic.com'),
       together: hosted('TOGETHER', 'https://api.together.xyz/v1'),
-      ollama: {
-        apiKey: null,
-        baseUrl: url(
-          'OLLAMA_BASE_URL',
-          ollamaHost ? (ollamaHost.includes('://') ? ollamaHost : `http://${ollamaHost}`) : 'http://127.0.0.1:11434',
-        ),
-      },
+      ollama: ollama(),
     },
     webhooks: {
       urls: webhookUrls('MLX_TRAINING_WEBHOOK_URLS'),

@@ -159,6 +159,8 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
     const url = await listen(app, config)
     await webhooks.start(store)
     await runner.start()
+    // In the background, so that the first who asks for them learns something.
+    providers.list()
     log.info({ url }, 'started')
     log.debug({ config: redacted(config) }, 'configuration')
     if (admin.wasOpen) log.warn({ file: admin.file }, 'the admin key could be read by others; its mode is now 0600')

@@ -21,13 +21,17 @@ export const generate =
     const { provider, model } = providers.route(body)
     const client = clientSignal(reply, closing)
     const start = performance.now()
-    const common = ({ tokensGenerated, timing }: GenerateOutput) => ({
-      model: body.model ?? model,
-      provider: PROVIDER_CLASS[provider.name],
-      tokens_generated: tokensGenerated,
-      generation_time_ms: Math.round(performance.now() - start),
-      ...(timing && { timing }),
-    })
+    const common = (output: GenerateOutput) => {
+      const cost = providers.cost(provider.name, model, output)
+      return {
+        model: body.model ?? model,
+        provider: PROVIDER_CLASS[provider.name],
+        tokens_generated: output.tokensGenerated,
+        generation_time_ms: Math.round(performance.now() - start),
+        ...(output.timing && { timing: output.timing }),
+        ...(cost && { cost }),
+      }
+    }
     try {
       if (body.stream) {
         const pieces = provider.stream({ ...asked, model }, client.signal)

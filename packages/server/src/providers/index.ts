@@ -8,11 +8,14 @@ import {
 import type { Config, HostedConfig } from '../config.ts'
 import type { Models } from '../models/port.ts'
 import { createAnthropicProvider } from './anthropic.ts'
+import type { Remote } from './failures.ts'
+import type { HostedOptions } from './hosted.ts'
 import { createLocalProvider, type LocalDeps } from './local-mlx.ts'
+import type { LookOptions } from './look.ts'
 import { ollama } from './ollama.ts'
 import { createOpenAIProvider } from './openai.ts'
-import type { Provider } from './port.ts'
-import type { HostedOptions, Remote } from './wire.ts'
+import type { Availability, Provider } from './port.ts'
+import { type CostOf, loadPrices } from './prices.ts'
 
 const PENALTIES = ['presence_penalty', 'frequency_penalty'] as const
 
@@ -22,25 +25,44 @@ export interface Providers {
    *  over local_mlx, which everything else goes to. ServiceError('invalid_parameters' | 'not_found') when no model is named
    *  and the provider has no default. */
   route(request: { provider?: ProviderName; model?: string }): { provider: Provider; model: string }
-  list(): Promise<ProvidersResponse>
+  /** What is known of all; whoever has not been asked for long is asked in the background. */
+  list(): ProvidersResponse
+  /** By the configured prices; undefined without one. `model` as `route` gives it. */
+  cost: CostOf
 }
 
 export interface ProvidersDeps extends LocalDeps {
   config: Config
   models: Models
-  /** Default: 120 s for an answer, 2 retries. */
+  /** In place of the configuration's. */
   hosted?: Partial<HostedOptions>
+  look?: Partial<LookOptions>
 }
 
-export function createProviders({ config, hosted, ...local }: ProvidersDeps): Providers {
-  const options: HostedOptions = { timeoutMs: 120_000, maxRetries: 2, ...hosted }
+const LOOK: LookOptions = { keptMs: 300_000, timeoutMs: 5000 }
+/** On this machine: quick to answer, and models come and go by a command. */
+const LOOK_LOCALLY: LookOptions = { keptMs: 10_000, timeoutMs: 2000 }
+
+/** ConfigError when the prices can't be read. */
+export function createProviders({ config, hosted, look, ...local }: ProvidersDeps): Providers {
+  const options: HostedOptions = {
+    totalMs: 1000 * config.hosted.timeoutSeconds,
+    firstByteMs: 1000 * config.hosted.firstByteSeconds,
+    idleMs: 1000 * config.hosted.idleSeconds,
+    retries: config.hosted.retries,
+    backoffMs: 500,
+    maxBytes: 64 * 1024 * 1024,
+    ...hosted,
+  }
+  const cost = loadPrices(config.pricesFile)
   const { openai, anthropic, together } = config.providers
   const providers: Record<ProviderName, Provider> = {
     openai: createOpenAIProvider(
       { ...remote('openai', openai), tokenLimit: 'max_completion_tokens', takes: PENALTIES },
       options,
+      { ...LOOK, ...look },
     ),
-    anthropic: createAnthropicProvider(remote('anthropic', anthropic), options),
+    anthropic: createAnthropicProvider(remote('anthropic', anthropic), options, { ...LOOK, ...look }),
     together: createOpenAIProvider(
       {
         ...remote('together', together),
@@ -48,8 +70,9 @@ export function createProviders({ config, hosted, ...local }: ProvidersDeps): Pr
         takes: [...PENALTIES, 'top_k', 'min_p', 'repetition_penalty'],
       },
       options,
+      { ...LOOK, ...look },
     ),
-    ollama: createOpenAIProvider(ollama(config.providers.ollama.baseUrl), options),
+    ollama: createOpenAIProvider(ollama(config.providers.ollama.baseUrl), options, { ...LOOK_LOCALLY, ...look }),
     local_mlx: createLocalProvider(local),
   }
 
@@ -61,15 +84,28 @@ export function createProviders({ config, hosted, ...local }: ProvidersDeps): Pr
       const model = given && prefix === name ? given.slice(name.length + 1) : given
       return { provider: providers[name], model: model || defaultModel(name, local.models) }
     },
-    async list() {
-      const available_providers = await Promise.all(
-        PROVIDERS.map(async (name) => ({ name: PROVIDER_CLASS[name], ...(await providers[name].availability()) })),
-      )
-      return {
-        available_providers: [...PROVIDERS],
-        current_provider: { active_provider: PROVIDER_CLASS.local_mlx, available_providers },
-      }
-    },
+    list: () => ({
+      available_providers: [...PROVIDERS],
+      current_provider: {
+        active_provider: PROVIDER_CLASS.local_mlx,
+        available_providers: PROVIDERS.map((name) => ({
+          name: PROVIDER_CLASS[name],
+          ...told(providers[name].availability(), config.requireAuth),
+        })),
+      },
+    }),
+    cost,
+  }
+}
+
+/** GET /providers is open: where a key is asked for everywhere else, it doesn't tell which models an account has. */
+function told({ available, reason, state, checkedAt, models }: Availability, discreet: boolean) {
+  return {
+    available,
+    ...(reason !== undefined && { reason }),
+    state,
+    checked_at: checkedAt,
+    ...(models && !discreet && { models }),
   }
 }
 

@@ -4,9 +4,9 @@ import type { JobService } from '../jobs/port.ts'
 import { fineTunedFolder } from '../models/fine-tuned.ts'
 import { type FineTunedName, parseFineTuned } from '../models/names.ts'
 import type { Models } from '../models/port.ts'
+import { cancelled } from './hosted.ts'
 import { pieces } from './pieces.ts'
 import type { GenerateInput, GenerateOutput, Provider } from './port.ts'
-import { cancelled } from './wire.ts'
 
 export interface LocalDeps {
   engine: Pick<Engine, 'generate' | 'health'>
@@ -41,10 +41,11 @@ export function createLocalProvider({ engine, models, jobs }: LocalDeps): Provid
 
   return {
     name: 'local_mlx',
-    async availability() {
+    availability() {
       const { state, reason } = engine.health()
-      if (state === 'ready') return { available: true }
-      return { available: false, reason: reason ?? 'The engine is starting' }
+      const checkedAt = new Date().toISOString()
+      if (state === 'ready') return { available: true, state: 'available', checkedAt }
+      return { available: false, state: 'not_ready', reason: reason ?? 'The engine is starting', checkedAt }
     },
     generate,
     stream: (input, signal) => pieces((push, inner) => generate(input, inner, push), signal),

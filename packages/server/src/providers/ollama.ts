@@ -1,11 +1,11 @@
+import type { GeneratePiece } from '@mlx-training/contract'
 import type OpenAI from 'openai'
+import { CutShort } from './failures.ts'
+import type { Try } from './hosted.ts'
 import type { OpenAICompatible } from './openai.ts'
-import type { Availability, GenerateInput, GenerateOutput } from './port.ts'
+import type { GenerateInput, GenerateOutput } from './port.ts'
 
-const PROBE_TIMEOUT_MS = 1000
-const PROBE_KEPT_MS = 10_000
-
-/** Ollama by its OpenAI-compatible API; plain text by its own, which alone has `raw`.
+/** Ollama by its OpenAI-compatible API (whose /models are its local tags); plain text by its own, which alone has `raw`.
  *  https://github.com/ollama/ollama/blob/main/docs/api.md */
 export function ollama(baseUrl: string): OpenAICompatible {
   return {
@@ -14,37 +14,40 @@ export function ollama(baseUrl: string): OpenAICompatible {
     apiUrl: `${baseUrl}/v1`,
     // Ollama has no keys; the SDK insists on one.
     apiKey: 'ollama',
+    keyless: true,
     keyVariable: 'OLLAMA_API_KEY',
     urlVariable: 'OLLAMA_HOST',
     modelHint: 'Get it with "ollama pull"',
     tokenLimit: 'max_tokens',
     takes: ['presence_penalty', 'frequency_penalty'],
-    availability: cachedProbe(baseUrl),
-    complete: (client, input, signal) => generateRaw(client, baseUrl, input, signal),
+    complete: (client, input, given) => generateRaw(client, baseUrl, input, given),
   }
 }
 
-interface GenerateAnswer {
+/** One line of a stream, or the whole. */
+interface Answer {
   model: string
   response: string
+  done: boolean
   done_reason?: string
   eval_count?: number
   prompt_eval_count?: number
+  error?: string
 }
 
-async function generateRaw(
+async function* generateRaw(
   client: OpenAI,
   baseUrl: string,
   input: GenerateInput,
-  signal: AbortSignal,
-): Promise<GenerateOutput> {
-  const answer = await client.post<GenerateAnswer>(`${baseUrl}/api/generate`, {
+  { signal, streamed }: Try,
+): AsyncGenerator<GeneratePiece, GenerateOutput> {
+  const request = client.post<Answer>(`${baseUrl}/api/generate`, {
     signal,
     body: {
       model: input.model,
       prompt: input.prompt,
       raw: true,
-      stream: false,
+      stream: streamed,
       options: {
         num_predict: input.maxTokens,
         temperature: input.temperature,
@@ -55,37 +58,41 @@ async function generateRaw(
       },
     },
   })
+  if (!streamed) {
+    const answer = await request
+    return outputOf(answer, answer.response, 0)
+  }
+  let [text, pieces] = ['', 0]
+  for await (const line of lines(await request.asResponse())) {
+    const part = JSON.parse(line) as Answer
+    if (part.error !== undefined) throw Object.assign(new Error(part.error), { error: part.error })
+    if (part.response) {
+      text += part.response
+      pieces++
+      yield { text: part.response, index: 0 }
+    }
+    if (part.done) return outputOf(part, text, pieces)
+  }
+  throw new CutShort()
+}
+
+function outputOf(last: Answer, text: string, pieces: number): GenerateOutput {
   return {
-    text: answer.response,
-    model: answer.model,
-    tokensGenerated: answer.eval_count ?? 0,
-    promptTokens: answer.prompt_eval_count ?? null,
-    finishReason: answer.done_reason === 'length' ? 'length' : answer.done_reason === 'stop' ? 'stop' : null,
+    text,
+    model: last.model,
+    tokensGenerated: last.eval_count ?? pieces,
+    promptTokens: last.prompt_eval_count ?? null,
+    finishReason: last.done_reason === 'length' ? 'length' : last.done_reason === 'stop' ? 'stop' : null,
   }
 }
 
-/** Asks at most once in 10 s and waits at most 1 s. */
-function cachedProbe(baseUrl: string): () => Promise<Availability> {
-  let last: { at: number; answer: Promise<Availability> } | null = null
-  return () => {
-    if (!last || Date.now() - last.at > PROBE_KEPT_MS) last = { at: Date.now(), answer: probe(baseUrl) }
-    return last.answer
+async function* lines(response: Response): AsyncGenerator<string> {
+  const decoder = new TextDecoder()
+  let rest = ''
+  for await (const bytes of response.body ?? []) {
+    const parts = (rest + decoder.decode(bytes, { stream: true })).split('\n')
+    rest = parts.pop() ?? ''
+    yield* parts.filter((line) => line.trim())
   }
-}
-
-async function probe(baseUrl: string): Promise<Availability> {
-  const absent = {
-    available: false,
-    reason: `Ollama does not answer at ${new URL(baseUrl).host}: start it, or set OLLAMA_HOST`,
-  }
-  try {
-    const response = await fetch(`${baseUrl}/api/tags`, {
-      redirect: 'error',
-      signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
-    })
-    await response.body?.cancel()
-    return response.ok ? { available: true } : absent
-  } catch {
-    return absent
-  }
+  if (rest.trim()) yield rest
 }

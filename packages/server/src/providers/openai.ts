@@ -1,18 +1,10 @@
+import type { GeneratePiece } from '@mlx-training/contract'
 import OpenAI from 'openai'
 import { passed } from './extra.ts'
-import { whole } from './pieces.ts'
-import type { Availability, Extra, GenerateInput, GenerateOutput, Provider } from './port.ts'
-import {
-  type ApiError,
-  calling,
-  type HostedOptions,
-  keyed,
-  messageOf,
-  needKey,
-  providerFetch,
-  type Remote,
-  turns,
-} from './wire.ts'
+import { type ApiError, CutShort, type Remote, wordsOf } from './failures.ts'
+import { type Attempt, type HostedOptions, hosted, type Try, turns } from './hosted.ts'
+import { createLook, type LookOptions } from './look.ts'
+import type { Extra, GenerateInput, GenerateOutput, Provider } from './port.ts'
 
 export interface OpenAICompatible extends Remote {
   /** Of the OpenAI API; baseUrl when left out. */
@@ -21,82 +13,100 @@ export interface OpenAICompatible extends Remote {
   tokenLimit: 'max_tokens' | 'max_completion_tokens'
   /** Fields of ours that its API has under the same names. */
   takes: readonly (keyof Extra)[]
-  /** Whether a key is set, when left out. */
-  availability?: () => Promise<Availability>
   /** Continues plain text where the API's /completions would not (Ollama puts its chat template around it). */
-  complete?: (client: OpenAI, input: GenerateInput, signal: AbortSignal) => Promise<GenerateOutput>
+  complete?: (client: OpenAI, input: GenerateInput, given: Try) => AsyncGenerator<GeneratePiece, GenerateOutput>
 }
 
 /** OpenAI and what speaks its API: chat completions, and completions for plain text. */
-export function createOpenAIProvider(remote: OpenAICompatible, options: HostedOptions): Provider {
+export function createOpenAIProvider(remote: OpenAICompatible, options: HostedOptions, look: LookOptions): Provider {
   const complete = remote.complete ?? completion
-  const provider: Provider = {
-    name: remote.name,
-    availability: remote.availability ?? (async () => keyed(remote)),
-    stream: (input, signal) => whole(provider.generate(input, signal)),
-    async generate(asked, signal) {
-      const input = { ...asked, extra: passed(remote.name, asked, remote.takes) }
-      const client = new OpenAI({
-        apiKey: needKey(remote),
-        baseURL: remote.apiUrl ?? remote.baseUrl,
-        maxRetries: options.maxRetries,
-        timeout: options.timeoutMs,
-        fetch: providerFetch,
-        logLevel: 'off',
-        // Left out, these come from OPENAI_… variables, whichever provider this is.
-        organization: null,
-        project: null,
-        adminAPIKey: null,
-        webhookSecret: null,
-      })
-      return await calling(remote, options, signal, input.model, (signal) =>
-        input.messages ? chat(client, remote, input, input.messages, signal) : complete(client, input, signal),
-      )
-    },
+  const attempt: Attempt = (input, given) => {
+    const client = createClient(remote, given, options)
+    return input.messages ? chat(client, remote, input, given) : complete(client, input, given)
   }
-  return provider
+  const prepare = (input: GenerateInput) => {
+    if (input.messages) turns(input.messages)
+    return { ...input, extra: passed(remote.name, input, remote.takes) }
+  }
+  return {
+    name: remote.name,
+    availability: createLook(remote, look, (given) => listModels(createClient(remote, given, options), given.signal)),
+    ...hosted(remote, options, prepare, attempt),
+  }
 }
 
-async function chat(
+function createClient(remote: OpenAICompatible, { apiKey, fetch }: Try, { totalMs }: HostedOptions): OpenAI {
+  return new OpenAI({
+    apiKey,
+    baseURL: remote.apiUrl ?? remote.baseUrl,
+    maxRetries: 0,
+    timeout: totalMs,
+    fetch,
+    logLevel: 'off',
+    // Left out, these come from OPENAI_… variables, whichever provider this is.
+    organization: null,
+    project: null,
+    adminAPIKey: null,
+    webhookSecret: null,
+  })
+}
+
+/** {data: […]} as OpenAI has it, or the bare list that Together answers with. */
+async function listModels(client: OpenAI, signal: AbortSignal): Promise<unknown[]> {
+  const answer = await client.get<unknown>('/models', { signal })
+  const list = Array.isArray(answer) ? answer : (answer as { data?: unknown }).data
+  if (!Array.isArray(list)) throw new SyntaxError('not a list of models')
+  // Together tells the kind; images and sound are not generated here.
+  return list
+    .filter(({ type }) => type === undefined || ['chat', 'language', 'code'].includes(type))
+    .map(({ id }) => id)
+}
+
+async function* chat(
   client: OpenAI,
   { tokenLimit }: OpenAICompatible,
   input: GenerateInput,
-  messages: NonNullable<GenerateInput['messages']>,
-  signal: AbortSignal,
-): Promise<GenerateOutput> {
-  const ask = async (sampling: { temperature?: number; top_p?: number }) => {
-    const answer = await client.chat.completions.create(
-      { ...common(input), ...sampling, messages: turns(messages), [tokenLimit]: input.maxTokens },
-      { signal },
+  given: Try,
+): AsyncGenerator<GeneratePiece, GenerateOutput> {
+  const ask = (sampling: { temperature?: number; top_p?: number }) =>
+    answered(given, (options) =>
+      client.chat.completions.create(
+        {
+          ...common(input),
+          ...sampling,
+          messages: turns(input.messages ?? []),
+          [tokenLimit]: input.maxTokens,
+          ...options,
+        },
+        { signal: given.signal },
+      ),
     )
-    const choice = answer.choices[0]
-    return output(answer, choice?.message.content ?? choice?.message.refusal ?? '', choice?.finish_reason)
-  }
   try {
-    return await ask({ temperature: input.temperature, top_p: input.topP })
+    return yield* ask({ temperature: input.temperature, top_p: input.topP })
   } catch (error) {
     if (!takesNoSampling(error as ApiError)) throw error
-    return await ask({})
+    return yield* ask({})
   }
 }
 
 /** OpenAI's reasoning models refuse any temperature and top_p, and every request carries some: the contract's defaults. */
 const takesNoSampling = (error: ApiError): boolean =>
-  error.status === 400 && /(temperature|top_p).*not support/i.test(messageOf(error))
+  error.status === 400 && /(temperature|top_p).*not support/i.test(wordsOf(error))
 
-async function completion(client: OpenAI, input: GenerateInput, signal: AbortSignal): Promise<GenerateOutput> {
-  const answer = await client.completions.create(
-    {
-      ...common(input),
-      prompt: input.prompt ?? '',
-      max_tokens: input.maxTokens,
-      temperature: input.temperature,
-      top_p: input.topP,
-    },
-    { signal },
+const completion = (client: OpenAI, input: GenerateInput, given: Try): AsyncGenerator<GeneratePiece, GenerateOutput> =>
+  answered(given, (options) =>
+    client.completions.create(
+      {
+        ...common(input),
+        prompt: input.prompt ?? '',
+        max_tokens: input.maxTokens,
+        temperature: input.temperature,
+        top_p: input.topP,
+        ...options,
+      },
+      { signal: given.signal },
+    ),
   )
-  return output(answer, answer.choices[0]?.text ?? '', answer.choices[0]?.finish_reason)
-}
 
 const common = (input: GenerateInput) => ({
   model: input.model,
@@ -106,17 +116,79 @@ const common = (input: GenerateInput) => ({
   ...(input.extra as Omit<Extra, 'logprobs'>),
 })
 
-function output(
-  { model, usage }: { model: string; usage?: { completion_tokens: number; prompt_tokens: number } | null },
+/** What answers and chunks of both endpoints have in common. */
+interface Part {
+  model: string
+  choices: {
+    text?: string
+    message?: { content: string | null; refusal?: string | null }
+    delta?: { content?: string | null; refusal?: string | null }
+    finish_reason: string | null
+  }[]
+  usage?: Usage | null
+}
+interface Usage {
+  prompt_tokens: number
+  completion_tokens: number
+  prompt_tokens_details?: { cached_tokens?: number }
+  /** Together's place for it. */
+  cached_tokens?: number
+}
+
+async function* answered(
+  { streamed }: Try,
+  // The SDK's overloads tell streams from answers by a literal; here one place asks for both.
+  create: (options: object) => PromiseLike<unknown>,
+): AsyncGenerator<GeneratePiece, GenerateOutput> {
+  if (!streamed) {
+    const answer = (await create({})) as Part
+    const [choice] = answer.choices
+    const text = choice?.text ?? choice?.message?.content ?? choice?.message?.refusal ?? ''
+    return outputOf(text, answer.model, choice?.finish_reason ?? null, answer.usage ?? null, 0)
+  }
+  const chunks = (await create({ stream: true, stream_options: { include_usage: true } })) as AsyncIterable<Part>
+  let [text, model, pieces] = ['', '', 0]
+  let reason: string | null = null
+  let usage: Usage | null = null
+  for await (const chunk of chunks) {
+    model = chunk.model ?? model
+    usage = chunk.usage ?? usage
+    // The chunk that tells usage has no choice; Azure's first one neither.
+    const choice = chunk.choices?.[0]
+    reason = choice?.finish_reason ?? reason
+    const piece = choice?.text ?? choice?.delta?.content ?? choice?.delta?.refusal
+    if (!piece) continue
+    text += piece
+    pieces++
+    yield { text: piece, index: 0 }
+  }
+  if (reason === null) throw new CutShort()
+  return outputOf(text, model, reason, usage, pieces)
+}
+
+/** @param pieces stands for the number of tokens where none is told */
+function outputOf(
   text: string,
-  reason: string | null | undefined,
+  model: string,
+  reason: string | null,
+  usage: Usage | null,
+  pieces: number,
 ): GenerateOutput {
+  const cachedTokens = usage?.prompt_tokens_details?.cached_tokens ?? usage?.cached_tokens
   return {
     text,
     model,
-    tokensGenerated: usage?.completion_tokens ?? 0,
+    tokensGenerated: usage?.completion_tokens ?? pieces,
     promptTokens: usage?.prompt_tokens ?? null,
-    // Together says "eos" where the model ended by itself.
-    finishReason: reason === 'length' ? 'length' : reason === 'stop' || reason === 'eos' ? 'stop' : null,
+    finishReason: FINISH[reason ?? ''] ?? null,
+    ...(cachedTokens !== undefined && { cachedTokens }),
   }
+}
+
+const FINISH: Record<string, GenerateOutput['finishReason']> = {
+  stop: 'stop',
+  // Together's, where the model ended by itself.
+  eos: 'stop',
+  length: 'length',
+  content_filter: 'content_filter',
 }

@@ -34,10 +34,3 @@ export async function* pieces<T>(
     left.abort()
   }
 }
-
-/** Of a provider that doesn't stream: the whole as one piece. */
-export async function* whole<T extends { text: string }>(answer: Promise<T>): AsyncGenerator<GeneratePiece, T> {
-  const output = await answer
-  if (output.text) yield { text: output.text, index: 0 }
-  return output
-}

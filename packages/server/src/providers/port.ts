@@ -1,4 +1,11 @@
-import type { ChatMessage, FrameOf, GeneratePiece, ProviderName, TokenLogprob } from '@mlx-training/contract'
+import type {
+  ChatMessage,
+  FrameOf,
+  GeneratePiece,
+  ProviderName,
+  ProviderState,
+  TokenLogprob,
+} from '@mlx-training/contract'
 
 export interface GenerateInput {
   /** Without the provider's prefix. */
@@ -26,9 +33,12 @@ export interface Extra {
   n?: number
 }
 
+/** content_filter: the provider withheld the rest. null: another reason, or none told. */
+export type FinishReason = 'stop' | 'length' | 'content_filter' | null
+
 export interface Choice {
   text: string
-  finishReason: 'stop' | 'length' | null
+  finishReason: FinishReason
   logprobs?: TokenLogprob[]
 }
 
@@ -36,10 +46,10 @@ export interface GenerateOutput {
   text: string
   /** As the provider names it. */
   model: string
-  /** Of all answers. */
+  /** Of all answers; a streamed answer whose provider tells no usage is counted by its pieces. */
   tokensGenerated: number
   promptTokens: number | null
-  finishReason: 'stop' | 'length' | null
+  finishReason: FinishReason
   /** Of the prompt, computed before; a provider that doesn't tell leaves it out. */
   cachedTokens?: number
   timing?: FrameOf<'done'>['timing']
@@ -49,15 +59,22 @@ export interface GenerateOutput {
 
 export interface Availability {
   available: boolean
+  state: ProviderState
   /** Why not, and what to set. */
   reason?: string
+  /** RFC 3339; null before the first time. */
+  checkedAt: string | null
+  /** Names of models, where known. */
+  models?: string[]
 }
 
-/** One source of text. Errors are ServiceErrors: wrong key 502, rate limit 429, model not found 404, context too long 400,
- *  timeout 504, unreachable 503. Nothing of a key is ever in them. */
+/** One source of text. Errors are ServiceErrors with a reason: bad_key, forbidden and quota 502, rate_limit 429,
+ *  model_not_found 404, context_too_long and content_refused 400, timeout 504, unreachable and overloaded 503. Nothing of a
+ *  key is ever in them. */
 export interface Provider {
   readonly name: ProviderName
-  availability(): Promise<Availability>
+  /** What is known now; never waits. */
+  availability(): Availability
   generate(input: GenerateInput, signal: AbortSignal): Promise<GenerateOutput>
   /** The same piece by piece; what `generate` would have given is the generator's return value. */
   stream(input: GenerateInput, signal: AbortSignal): AsyncGenerator<GeneratePiece, GenerateOutput>

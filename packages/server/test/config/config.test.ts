@@ -40,10 +40,38 @@ test.each([
   [{ MLX_TRAINING_REQUIRE_AUTH: 'maybe' }, /MLX_TRAINING_REQUIRE_AUTH must be true or false, not "maybe"/],
   [{ LOG_LEVEL: 'loud' }, /LOG_LEVEL must be one of fatal/],
   [{ OPENAI_BASE_URL: 'ftp://x' }, /OPENAI_BASE_URL must be an http\(s\) URL/],
+  [{ TOGETHER_BASE_URL: 'api.example' }, /TOGETHER_BASE_URL must be an http\(s\) URL, not "api\.example"/],
+  [{ OLLAMA_HOST: 'ftp://x' }, /OLLAMA_HOST must be an http\(s\) URL/],
+  [{ MLX_TRAINING_PROVIDER_RETRIES: '99' }, /MLX_TRAINING_PROVIDER_RETRIES must be a whole number from 0 to 10/],
 ])('%j is refused by name', (env, message) => {
   expect(() => load(env as Record<string, string>)).toThrow(ConfigError)
   expect(() => load(env as Record<string, string>)).toThrow(message)
 })
+
+test('what may be secret in a provider’s URL or key is refused without showing it', () => {
+  for (const name of ['OPENAI_BASE_URL', 'OLLAMA_BASE_URL'])
+    for (const url of [
+      'https://me:private@a.example/v1',
+      'https://private@a.example',
+      'https://a.example/v1?key=private',
+    ]) {
+      expect(() => load({ [name]: url })).toThrow(new RegExp(`^${name} must be .* without user name, password, query`))
+      expect(() => load({ [name]: url })).not.toThrow(/private/)
+    }
+  for (const key of ['sk-pri\nvate', 'sk pri vate', 'sk-privaté']) {
+    expect(() => load({ ANTHROPIC_API_KEY: key })).toThrow(/^ANTHROPIC_API_KEY must be printable ASCII/)
+    expect(() => load({ ANTHROPIC_API_KEY: key })).not.toThrow(/vat/)
+  }
+})
+
+test.each([
+  [{}, 'http://127.0.0.1:11434'],
+  [{ OLLAMA_HOST: '0.0.0.0' }, 'http://127.0.0.1:11434'],
+  [{ OLLAMA_HOST: 'box' }, 'http://box:11434'],
+  [{ OLLAMA_HOST: 'box:80' }, 'http://box:80'],
+  [{ OLLAMA_HOST: 'https://box/' }, 'https://box'],
+  [{ OLLAMA_HOST: 'box', OLLAMA_BASE_URL: 'http://other:1/' }, 'http://other:1'],
+])('Ollama by %j', (env, baseUrl) => expect(load(env as Record<string, string>).providers.ollama.baseUrl).toBe(baseUrl))
 
 test('webhook receivers and their secret', () => {
   const key = `whsec_${Buffer.alloc(24).toString('base64')}`

@@ -66,10 +66,14 @@ export interface ServiceOptions {
   env?: Record<string, string>
   engine?: 'echo' | 'none'
   sseTimes?: AppDeps['sseTimes']
+  /** Puts files into the folder before the configuration is read. */
+  prepare?: (folder: string) => Promise<void>
 }
 
-export async function createService({ env, engine: kind = 'none', sseTimes }: ServiceOptions = {}): Promise<Service> {
+export async function createService(options: ServiceOptions = {}): Promise<Service> {
+  const { env, engine: kind = 'none', sseTimes, prepare } = options
   const folder = await mkdtemp(join(tmpdir(), 'mlx-training-http-'))
+  await prepare?.(folder)
   const config = loadConfig(
     {
       MLX_TRAINING_HOME: 'home',

@@ -242,24 +242,38 @@ describe('local_mlx', () => {
 
     it("lists providers in the seed document's shape", async () => {
       health = { ...READY, state: 'unavailable', reason: 'mlx is not installed: run "npm run setup"' }
-      const list = await providers.list()
-      expect(list).toEqual({
+      const noKey = { available: false, state: 'no_key', checked_at: null }
+      expect(providers.list()).toEqual({
         available_providers: ['openai', 'anthropic', 'together', 'ollama', 'local_mlx'],
         current_provider: {
           active_provider: 'LocalMLXProvider',
           available_providers: [
-            { name: 'OpenAIProvider', available: false, reason: 'set OPENAI_API_KEY' },
-            { name: 'AnthropicProvider', available: false, reason: 'set ANTHROPIC_API_KEY' },
-            { name: 'TogetherProvider', available: false, reason: 'set TOGETHER_API_KEY' },
-            { name: 'OllamaProvider', available: false, reason: expect.stringContaining('OLLAMA_HOST') },
-            { name: 'LocalMLXProvider', available: false, reason: 'mlx is not installed: run "npm run setup"' },
+            { name: 'OpenAIProvider', ...noKey, reason: 'set OPENAI_API_KEY' },
+            { name: 'AnthropicProvider', ...noKey, reason: 'set ANTHROPIC_API_KEY' },
+            { name: 'TogetherProvider', ...noKey, reason: 'set TOGETHER_API_KEY' },
+            {
+              name: 'OllamaProvider',
+              available: false,
+              state: 'unchecked',
+              reason: expect.any(String),
+              checked_at: null,
+            },
+            {
+              name: 'LocalMLXProvider',
+              available: false,
+              state: 'not_ready',
+              reason: 'mlx is not installed: run "npm run setup"',
+              checked_at: expect.any(String),
+            },
           ],
         },
       })
       health = READY
-      expect((await providers.list()).current_provider.available_providers.at(-1)).toEqual({
+      expect(providers.list().current_provider.available_providers.at(-1)).toEqual({
         name: 'LocalMLXProvider',
         available: true,
+        state: 'available',
+        checked_at: expect.any(String),
       })
     })
   })
