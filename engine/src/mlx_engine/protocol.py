@@ -264,6 +264,23 @@ class Previewed(_Tagged, tag="previewed"):
     more: bool = False
 
 
+class Scored(_Tagged, tag="scored"):
+    samples: list[int]
+    trained: list[int]
+    correct: list[int]
+    losses: list[float | None]  # None: not finite
+
+
+class Evaluated(_Tagged, tag="evaluated"):
+    rows: int
+    rows_dropped: int
+    rows_truncated: int
+    trained_tokens: int
+    loss: float | None
+    token_accuracy: float
+    seconds: float
+
+
 Frame = (
     Hello
     | Alive
@@ -286,6 +303,8 @@ Frame = (
     | Imported
     | Inspected
     | Previewed
+    | Scored
+    | Evaluated
 )
 
 
@@ -419,7 +438,16 @@ class Preview(_Tagged, tag="preview"):
     samples: list[int]
 
 
-Command = Train | Stop | Suspend | Answering | Generate | Cancel | Import | Inspect | Preview
+class Evaluate(_Tagged, tag="evaluate"):
+    model_path: str
+    adapter_path: str | None
+    dataset: DatasetSpec
+    max_samples: int | None
+    seed: int
+    memory_level: int = 0
+
+
+Command = Train | Stop | Suspend | Answering | Generate | Cancel | Import | Inspect | Preview | Evaluate
 
 
 # ---- the wire ----

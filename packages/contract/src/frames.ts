@@ -261,6 +261,28 @@ export const PreviewedFrame = frame('previewed', {
   more: Type.Boolean({ description: 'Whether another slice follows' }),
 })
 
+// ---- evaluation ----
+
+/** Rows of the data set, column by column; a row that is several examples is one. */
+export const ScoredFrame = frame('scored', {
+  samples: Type.Array(Type.Integer(), { description: 'Row numbers in the file that the user gave, from 0' }),
+  trained: Type.Array(Type.Integer(), { description: 'Supervised tokens of each' }),
+  correct: Type.Array(Type.Integer(), { description: 'How many of these are the most likely ones' }),
+  losses: Type.Array(Nullable(Type.Number()), { description: 'Summed over these; null: not finite' }),
+})
+/** Last frame of an evaluate process. */
+export const EvaluatedFrame = frame('evaluated', {
+  rows: Type.Integer(),
+  rows_dropped: Type.Integer({
+    description: 'Of the whole data set: nothing of them is supervised, or they are too long',
+  }),
+  rows_truncated: Type.Integer(),
+  trained_tokens: Type.Integer(),
+  loss: Nullable(Type.Number({ description: 'Mean over the supervised tokens' })),
+  token_accuracy: Type.Number(),
+  seconds: Type.Number({ description: 'Of the evaluation, without loading and tokenising' }),
+})
+
 export const FRAMES = {
   hello: HelloFrame,
   alive: AliveFrame,
@@ -283,6 +305,8 @@ export const FRAMES = {
   imported: ImportedFrame,
   inspected: InspectedFrame,
   previewed: PreviewedFrame,
+  scored: ScoredFrame,
+  evaluated: EvaluatedFrame,
 } as const
 export type FrameType = keyof typeof FRAMES
 export type Frame = { [K in FrameType]: Static<(typeof FRAMES)[K]> }[FrameType]
@@ -484,6 +508,17 @@ export const PreviewCommand = frame('preview', {
 })
 export type PreviewCommand = Static<typeof PreviewCommand>
 
+/** Only command of an evaluate process: the loss of one model over a data set, or over its held-out share. */
+export const EvaluateCommand = frame('evaluate', {
+  model_path: Type.String(),
+  adapter_path: Nullable(Type.String()),
+  dataset: DatasetSpec,
+  max_samples: Nullable(Type.Integer({ description: 'So many rows, chosen by `seed`; null: all' })),
+  seed: Type.Integer(),
+  memory_level: Type.Integer({ description: 'Each halves what is computed at a time' }),
+})
+export type EvaluateCommand = Static<typeof EvaluateCommand>
+
 export const COMMANDS = {
   train: TrainCommand,
   stop: StopCommand,
@@ -494,6 +529,7 @@ export const COMMANDS = {
   import: ImportCommand,
   inspect: InspectCommand,
   preview: PreviewCommand,
+  evaluate: EvaluateCommand,
 } as const
 export type CommandType = keyof typeof COMMANDS
 export type Command = {

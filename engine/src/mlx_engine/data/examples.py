@@ -81,7 +81,7 @@ class Examples(Sequence[Example]):
             raise Damaged("it has changed since it was written")
         index = np.frombuffer(self._read(records.stop, notes.start - records.stop), dtype="<i8")
         index = index.reshape(2, len(index) // 2)
-        self._ends, self._samples = index.astype(np.int64)
+        self._ends, self.samples = index.astype(np.int64)  # samples (examples,): their row numbers
         self.lengths = np.diff(self._ends, prepend=0)  # (examples,) int64
         self.notes = self._read(notes.start, len(notes))
 
@@ -101,7 +101,7 @@ class Examples(Sequence[Example]):
         data = self._read(_TOKEN_BYTES * (int(self._ends[index]) - length), _TOKEN_BYTES * length)
         tokens = np.frombuffer(data, dtype="<i4", count=length)
         supervised = np.frombuffer(data, dtype=bool, offset=4 * length)
-        return Example(int(self._samples[index]), tokens, supervised)
+        return Example(int(self.samples[index]), tokens, supervised)
 
     def _read(self, start: int, size: int) -> bytes:
         data = os.pread(self._file.fileno(), size, start)

@@ -48,6 +48,7 @@ class Dataset:
         self._notes = msgspec.json.decode(examples.notes, type=Notes)
         self.examples: Sequence[Example] = examples  # each is read when it is asked for
         self.lengths = examples.lengths  # (examples,) int64: tokens of each
+        self.samples = examples.samples  # (examples,) int64: row number of each
         self.tokens = int(self.lengths.sum())
 
     @property

@@ -18,10 +18,11 @@ from mlx.utils import tree_flatten, tree_map
 from mlx_engine import blas, kernels
 from mlx_engine.cores import usable_cores
 from mlx_engine.data.batches import Batch, collate, pack
+from mlx_engine.data.examples import Example
 from mlx_engine.data.tokenize import Dataset
 from mlx_engine.platform import Platform
 from mlx_engine.process import error_kind, one_line
-from mlx_engine.protocol import EngineError, Train
+from mlx_engine.protocol import EngineError, Evaluate, Train
 from mlx_engine.training.cutting import Cut, Cutting, width_multiple
 from mlx_engine.training.forecast import Load
 from mlx_engine.training.lane import Lane
@@ -57,13 +58,22 @@ class Evaluated:
     trained: int
 
 
+@dataclass(frozen=True)
+class EvaluatedRows:
+    """(examples,) each, in the order of the data."""
+
+    losses: np.ndarray  # float64: sums over an example's supervised tokens
+    hits: np.ndarray  # int64: how many of them are the most likely ones
+    trained: np.ndarray  # int64: how many there are
+
+
 class Compute:
     """`pin` is given the choices that decide the last bits, by name, and returns those that the run began with.
     `holds`: see Lanes."""
 
     def __init__(
         self,
-        command: Train,
+        command: Train | Evaluate,
         subject: Subject,
         platform: Platform,
         group: Group = ALONE,
@@ -135,13 +145,27 @@ class Compute:
 
     def evaluate(self, data: Dataset, check: Callable[[int, int], None]) -> Evaluated:
         """Over all rows in a fixed order, without dropout. Calls `check` with pieces done and in all, as in a step."""
+        _, found = self._evaluated(data, check)
+        sums = [(i, float(rows.losses.sum()), int(rows.hits.sum())) for i, rows in found]
+        in_order = sorted(each for one in self._group.exchange(sums) for each in one)
+        _, loss, correct = (sum(column) / data.trained_tokens for column in zip(*in_order, strict=True))
+        return Evaluated(loss, correct, data.trained_tokens)
+
+    def evaluate_rows(self, data: Dataset, check: Callable[[int, int], None]) -> EvaluatedRows:
+        """The same row by row, on a single rank."""
+        cut, found = self._evaluated(data, check)
+        order = np.argsort(np.concatenate([cut.parts[i] for i, _ in found]))
+        columns = ([getattr(rows, name) for _, rows in found] for name in ("losses", "hits", "trained"))
+        return EvaluatedRows(*(np.concatenate(column)[order] for column in columns))
+
+    def _evaluated(
+        self, data: Dataset, check: Callable[[int, int], None]
+    ) -> tuple[Cut, list[tuple[int, EvaluatedRows]]]:
         found = None
         while found is None:
             cut = self._cutting.evaluation(data.lengths, self.memory_level)
             found = self._unless_memory_runs_out(cut, partial(self._evaluate, data, cut, check))
-        in_order = sorted(each for one in self._group.exchange(found) for each in one)
-        _, loss, correct = (sum(column) / data.trained_tokens for column in zip(*in_order, strict=True))
-        return Evaluated(loss, correct, data.trained_tokens)
+        return cut, found
 
     def loads(self, data: Dataset, micro_batches: Sequence[np.ndarray]) -> list[Load]:
         """What a step of these rows computes, piece by piece; it takes their lengths alone to tell."""
@@ -176,15 +200,23 @@ class Compute:
             gradients = tree_map(mx.zeros_like, self._model.trainable_parameters())
         return total.item(), gradients
 
-    def _evaluate(self, data: Dataset, cut: Cut, check: Callable[[int, int], None]) -> list[tuple[int, float, int]]:
-        """This rank's pieces: their numbers, losses and right tokens."""
+    def _evaluate(self, data: Dataset, cut: Cut, check: Callable[[int, int], None]) -> list[tuple[int, EvaluatedRows]]:
+        """This rank's pieces: their numbers, and what became of their rows, in the order of `cut.parts`."""
 
-        def work(lane: Lane, parameters: Any, i: int) -> tuple[int, float, int]:
-            batch = self._collate(data, cut.parts[i])
-            return (i, *lane.evaluate(parameters, batch, self._caches(batch)))
+        def work(lane: Lane, parameters: Any, i: int) -> tuple[int, EvaluatedRows]:
+            examples = [data.examples[row] for row in cut.parts[i]]
+            batch = self._join(examples)
+            losses, hits = lane.evaluate(parameters, batch, self._caches(batch))
+            trained = np.array([example.trained for example in examples])
+            starts = np.cumsum(trained) - trained
+            return i, EvaluatedRows(
+                np.add.reduceat(losses, starts, dtype=np.float64),
+                np.add.reduceat(hits, starts, dtype=np.int64),
+                trained,
+            )
 
         share = self._group.share(cut.sizes)
-        found: list[tuple[int, float, int]] = []
+        found: list[tuple[int, EvaluatedRows]] = []
         for each in self._map(work, cut, share, lambda: check(len(found), len(share))):
             found.append(each)
         check(len(share), len(share))
@@ -217,8 +249,11 @@ class Compute:
         return None
 
     def _collate(self, data: Dataset, rows: np.ndarray) -> Batch:
+        return self._join([data.examples[i] for i in rows])
+
+    def _join(self, examples: Sequence[Example]) -> Batch:
         join = pack if self._packing else collate
-        return join([data.examples[i] for i in rows], self._pad, self._width_multiple)
+        return join(examples, self._pad, self._width_multiple)
 
     def _caches(self, batch: Batch) -> list[Any] | None:
         return None if self._packing is None else self._packing.caches(batch.segments)

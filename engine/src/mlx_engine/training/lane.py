@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_map
 
 from mlx_engine.data.batches import Batch
@@ -34,12 +35,12 @@ class Lane:
         mx.eval(loss, gradients)
         return loss, gradients
 
-    def evaluate(self, parameters: Any, batch: Batch, caches: list[Any] | None) -> tuple[float, int]:
-        """Summed loss, and how many targets are the most likely tokens."""
+    def evaluate(self, parameters: Any, batch: Batch, caches: list[Any] | None) -> tuple[np.ndarray, np.ndarray]:
+        """Of each supervised position its loss, float32, and whether the target is the most likely token, bool."""
         self._model.update(parameters)
         self._model.eval()
-        loss, hits = self._loss.evaluate(*arrays(batch), caches)
-        return loss.item(), hits.item()
+        losses, hits = self._loss.evaluate(*arrays(batch), caches)
+        return np.array(losses), np.array(hits).astype(bool)
 
     def release(self) -> None:
         """Lets go of the parameters, which the optimiser is about to replace."""

@@ -93,22 +93,20 @@ class Loss:
     def evaluate(
         self, inputs: mx.array, positions: mx.array, targets: mx.array, caches: list[Any] | None = None
     ) -> tuple[mx.array, mx.array]:
-        """The same loss, and how many of the targets have the highest logit."""
+        """The same losses one by one, (R,) float32, and whether each target has the highest logit, (R,) bool."""
         if self._parts is None:
-            logits = _rows(self.logits(inputs, caches), positions)
-            return cross_entropy_sum(logits, targets), (logits.argmax(axis=-1) == targets).sum()
+            return _losses_and_hits(_rows(self.logits(inputs, caches), positions), targets)
         _, owner, head = self._parts
         hidden = _rows(self._trunk(inputs, caches), positions)
         if self._fused:
-            losses, correct = _fused(hidden, owner, targets, gradient=False)
-            return losses.sum(), correct.sum()
-        loss, hits = mx.array(0.0), mx.array(0)
+            return _fused(hidden, owner, targets, gradient=False)
+        parts: list[tuple[mx.array, mx.array]] = []
         for i in range(0, len(targets), self._rows_at_once):
-            logits, wanted = head(hidden[i : i + self._rows_at_once]), targets[i : i + self._rows_at_once]
-            loss = loss + cross_entropy_sum(logits, wanted)
-            hits = hits + (logits.argmax(axis=-1) == wanted).sum()
-            mx.eval(loss, hits)
-        return loss, hits
+            chunk = slice(i, i + self._rows_at_once)
+            parts.append(_losses_and_hits(head(hidden[chunk]), targets[chunk]))
+            mx.eval(parts[-1])
+        losses, hits = zip(*parts, strict=True)
+        return mx.concatenate(losses), mx.concatenate(hits)
 
     def logits(self, inputs: mx.array, caches: list[Any] | None = None) -> mx.array:
         """inputs (B, T) → (B, T, V), by the way that the loss goes."""
@@ -118,6 +116,14 @@ class Loss:
 
     def _trunk(self, inputs: mx.array, caches: list[Any] | None) -> mx.array:
         return _with(self._parts[0], caches)(inputs)
+
+
+def _losses_and_hits(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+    """logits (R, V), targets (R,) → -log softmax(logits)[target] and whether that is the highest, both (R,)."""
+    shifted = logits.astype(mx.float32)
+    shifted = shifted - shifted.max(axis=-1, keepdims=True)
+    losses = mx.log(mx.exp(shifted).sum(axis=-1)) - shifted[mx.arange(targets.shape[0]), targets]
+    return losses, logits.argmax(axis=-1) == targets
 
 
 def _in_chunks(

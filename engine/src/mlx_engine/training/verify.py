@@ -74,7 +74,7 @@ def probe(loaded: LoadedModel, rows: Sequence[Example], seconds: float, check: _
         if seen and time.monotonic() - started > seconds:
             break
         check()
-        total += loss.evaluate(*arrays(collate([row], pad)))[0].item()
+        total += loss.evaluate(*arrays(collate([row], pad)))[0].sum().item()
         seen.append(row)
     return Probe(seen, total / sum(row.trained for row in seen))
 

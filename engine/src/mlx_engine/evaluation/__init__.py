@@ -1,0 +1,1 @@
+"""Losses of a model over held-out rows, apart from any training."""
