@@ -1,8 +1,15 @@
-import type { HealthResponse, ModelsResponse, ProvidersResponse, ReadyResponse } from '@mlx-training/contract'
+import type {
+  CompareResponse,
+  HealthResponse,
+  ModelsResponse,
+  ProvidersResponse,
+  ReadyResponse,
+} from '@mlx-training/contract'
+import type { CompareInput } from './requests.ts'
 import { Datasets } from './resources/datasets.ts'
 import { createGenerate, type Generate } from './resources/generate.ts'
 import { Train } from './resources/train.ts'
-import { type ClientOptions, type RequestOptions, Transport } from './transport.ts'
+import { type ClientOptions, MINUTE, type RequestOptions, Transport } from './transport.ts'
 
 /**
  * The service, shaped like its URLs:
@@ -28,6 +35,11 @@ export class MlxTraining {
   /** Models that are here: bundled, local, hub cache, fine-tuned. */
   models(options: RequestOptions = {}): Promise<ModelsResponse> {
     return this.#transport.json({ ...options, method: 'GET', path: '/models' })
+  }
+
+  /** Answers of several models side by side. It waits for the last of them. */
+  compare(request: CompareInput, options: RequestOptions = {}): Promise<CompareResponse> {
+    return this.#transport.json({ timeout: 30 * MINUTE, ...options, method: 'POST', path: '/compare', json: request })
   }
 
   providers(options: RequestOptions = {}): Promise<ProvidersResponse> {

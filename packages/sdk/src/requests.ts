@@ -2,6 +2,7 @@
 import type {
   CleanRequest,
   CloneRequest,
+  CompareRequest,
   DatasetParams,
   DatasetsQuery,
   EstimateRequest,
@@ -32,6 +33,7 @@ export const NEEDED = {
   SplitRequest: ['validation_share'],
   CleanRequest: ['repairs'],
   GenerateRequest: [],
+  CompareRequest: ['models'],
 } as const
 type Needed = typeof NEEDED
 
@@ -55,3 +57,5 @@ export type SplitInput = Sent<SplitRequest, Needed['SplitRequest']>
 export type CleanInput = Sent<CleanRequest, Needed['CleanRequest']>
 /** Without `stream`, which is another method here. */
 export type GenerateInput = Omit<Sent<GenerateRequest, Needed['GenerateRequest']>, 'stream'>
+/** Without `stream`: all answers at once. */
+export type CompareInput = Omit<Sent<CompareRequest, Needed['CompareRequest']>, 'stream'>

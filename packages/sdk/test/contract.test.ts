@@ -34,6 +34,7 @@ it('has a method for every route that is neither a page nor OpenAI’s', async (
     client.models(),
     client.providers(),
     client.generate({ prompt: 'p' }),
+    client.compare({ models: ['m'], prompt: 'p' }),
     client.generate
       .stream({ prompt: 'p' })
       .text()
