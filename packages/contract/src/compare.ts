@@ -1,6 +1,7 @@
 /** POST /compare: the same prompts to several models, side by side. */
 import { type Static, Type } from 'typebox'
 import { Nullable } from './common.ts'
+import { ErrorBody } from './errors.ts'
 import { GenerateRequest } from './generate.ts'
 
 export const COMPARED_MODELS = 8
@@ -77,7 +78,12 @@ export const ComparedAnswer = Type.Object({
   scores: Nullable(TextScores),
   error: Nullable(
     Type.Object(
-      { detail: Type.String(), status_code: Type.Integer(), error_type: Type.String() },
+      {
+        detail: Type.String(),
+        status_code: Type.Integer(),
+        error_type: Type.String(),
+        reason: ErrorBody.properties.reason,
+      },
       {
         description: 'What /generate would have answered',
       },

@@ -17,6 +17,8 @@ export interface Answered {
   provider: string
   firstTokenMs: number | null
   totalMs: number
+  /** By the configured prices. */
+  cost: number | null
 }
 
 export type Question = Omit<GenerateInput, 'model'>
@@ -27,7 +29,7 @@ export interface Asker {
 }
 
 /** Bounded for each provider; local models of one base share their steps (the engine's batch). */
-export function createAsker(providers: Pick<Providers, 'route'>): Asker {
+export function createAsker(providers: Pick<Providers, 'route' | 'cost'>): Asker {
   const gates = new Map<Provider, Gate>()
 
   function gateOf(provider: Provider): Gate {
@@ -39,12 +41,16 @@ export function createAsker(providers: Pick<Providers, 'route'>): Asker {
   return {
     async ask(model, question, signal) {
       const { provider, model: name } = providers.route({ model })
-      return await gateOf(provider).through(signal, () => patiently(provider, { ...question, model: name }, signal))
+      const input = { ...question, model: name }
+      const answered = await gateOf(provider).through(signal, () => patiently(provider, input, signal))
+      return { ...answered, cost: providers.cost(provider.name, name, answered.output)?.total ?? null }
     },
   }
 }
 
-async function patiently(provider: Provider, input: GenerateInput, signal: AbortSignal): Promise<Answered> {
+type Measured = Omit<Answered, 'cost'>
+
+async function patiently(provider: Provider, input: GenerateInput, signal: AbortSignal): Promise<Measured> {
   for (let tried = 1; ; tried++) {
     try {
       return await measured(provider, input, signal)
@@ -57,7 +63,7 @@ async function patiently(provider: Provider, input: GenerateInput, signal: Abort
   }
 }
 
-async function measured(provider: Provider, input: GenerateInput, signal: AbortSignal): Promise<Answered> {
+async function measured(provider: Provider, input: GenerateInput, signal: AbortSignal): Promise<Measured> {
   const start = performance.now()
   const pieces = provider.stream(input, signal)
   let firstTokenMs: number | null = null

@@ -114,8 +114,9 @@ async function answerOf(
   } catch (error) {
     signal.throwIfAborted()
     if (!(error instanceof ServiceError)) throw error
-    const { detail, status_code, error_type } = error.toBody()
-    return { model, ...NOTHING, provider: providerOf(model, providers), error: { detail, status_code, error_type } }
+    const { detail, status_code, error_type, reason } = error.toBody()
+    const told = { detail, status_code, error_type, ...(reason && { reason }) }
+    return { model, ...NOTHING, provider: providerOf(model, providers), error: told }
   }
 }
 
@@ -131,7 +132,7 @@ const NOTHING = {
   scores: null,
 }
 
-function told({ output, provider, firstTokenMs, totalMs }: Answered) {
+function told({ output, provider, firstTokenMs, totalMs, cost }: Answered) {
   return {
     provider,
     text: output.text,
@@ -141,7 +142,7 @@ function told({ output, provider, firstTokenMs, totalMs }: Answered) {
     first_token_ms: firstTokenMs === null ? null : rounded(firstTokenMs),
     total_ms: rounded(totalMs),
     tokens_per_second: totalMs > 0 ? rounded((1000 * output.tokensGenerated) / totalMs) : null,
-    cost: null,
+    cost,
   }
 }
 

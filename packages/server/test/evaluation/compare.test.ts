@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CompareResponse } from '@mlx-training/contract'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
@@ -12,7 +12,9 @@ beforeAll(async () => {
   openai = await StandIn.start('openai')
   service = await createService({
     engine: 'echo',
-    env: { OPENAI_API_KEY: 'sk-test', OPENAI_BASE_URL: `${openai.url}/v1` },
+    env: { OPENAI_API_KEY: 'sk-test', OPENAI_BASE_URL: `${openai.url}/v1`, MLX_TRAINING_PRICES: 'prices.json' },
+    prepare: (folder) =>
+      writeFile(join(folder, 'prices.json'), '{"local_mlx": {"./tiny": {"input": 1000, "output": 2000}}}'),
   })
   await putModel(join(service.folder, 'bundled', 'SmolLM2-135M-Instruct'))
   await putModel(join(service.folder, 'tiny'))
@@ -52,6 +54,8 @@ test('one prompt to two models, side by side, scored against the reference', asy
     expect(answer.total_ms).toBeGreaterThanOrEqual(answer.first_token_ms ?? Number.NaN)
     expect(answer.tokens_per_second).toBeGreaterThan(0)
   }
+  expect(items[0]?.answers.map(({ cost }) => cost)).toEqual([null, 0.025])
+  expect(summary.map(({ cost }) => cost)).toEqual([null, 0.025])
   expect(summary[1]).toMatchObject({ model: './tiny', answered: 1, failed: 0, completion_tokens: 7, scored: 1 })
 })
 
@@ -77,7 +81,7 @@ test('what fails is told in its place, and the others answer', async () => {
   expect([base?.text, tiny?.text]).toEqual(['echo user: hello', 'echo user: hello'])
   expect(none?.error).toMatchObject({ status_code: 404, detail: expect.stringContaining('no experiment "none"') })
   expect(nowhere).toMatchObject({ text: null, scores: null, error: { status_code: 404 } })
-  expect(hosted).toMatchObject({ provider: 'OpenAIProvider', error: { error_type: expect.any(String) } })
+  expect(hosted).toMatchObject({ provider: 'OpenAIProvider', error: { reason: 'bad_key' } })
   expect(hosted?.error?.status_code).toBeGreaterThanOrEqual(400)
   expect(unnamed?.error).toMatchObject({ status_code: 400 })
   expect(body.summary.map(({ failed }: { failed: number }) => failed)).toEqual([0, 1, 1, 1, 1, 0])
