@@ -1,8 +1,6 @@
-import { randomUUID } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
-import type { IncomingMessage } from 'node:http'
 import { ROUTES } from '@mlx-training/contract'
-import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, LogController } from 'fastify'
 import { createKeyCheck } from './auth/check.ts'
 import { hashKey } from './auth/keys.ts'
 import type { Config } from './config.ts'
@@ -23,6 +21,7 @@ import { measureAnswers, metricsText } from './http/metrics.ts'
 import { models as listModels } from './http/models.ts'
 import { addOpenApi } from './http/openapi.ts'
 import { createReadiness, ready } from './http/readiness.ts'
+import { requestId } from './http/request-id.ts'
 import { type Handlers, registerRoutes } from './http/routes.ts'
 import { securityHeaders } from './http/security-headers.ts'
 import type { SseTimes } from './http/sse.ts'
@@ -101,12 +100,6 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   return app
 }
 
-/** The client's own, if it can do no harm in a log; its lines and ours can then be put together. */
-function requestId({ headers }: IncomingMessage): string {
-  const given = headers['x-request-id']
-  return typeof given === 'string' && /^[\w.:=+/-]{1,128}$/.test(given) ? given : `req_${randomUUID()}`
-}
-
 function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
   const readiness = createReadiness({ ...deps, home: deps.config.home })
   return {
@@ -135,9 +128,13 @@ function logAnswers(app: FastifyInstance): void {
       path: request.url.split('?', 1)[0],
       status: reply.statusCode,
       ms: Math.round(reply.elapsedTime),
+      ...jobOf(request),
       ...(request.principal && { key: request.principal.id }),
     }
     const polled = reply.statusCode < 400 && POLLED.has(request.routeOptions.url ?? '')
     request.log[polled ? 'debug' : 'info'](line, 'answered')
   })
 }
+
+const jobOf = ({ routeOptions, params }: FastifyRequest) =>
+  routeOptions.url?.startsWith('/train/:name') ? { job: (params as { name: string }).name } : {}

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { type ErrorBody, type ErrorCode, ROUTES, ServiceError } from '@mlx-training/contract'
 import type { ConnectionError, FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { closest } from '../files/closest.ts'
+import { newRequestId, requestId } from './request-id.ts'
 import { validationError } from './validation.ts'
 
 export const BODY_LIMIT = 1024 * 1024
@@ -35,8 +36,7 @@ export function toServiceError(error: unknown): ServiceError {
 
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const told = toServiceError(error)
-  if (told.code === 'internal') request.log.error({ err: told.cause ?? told }, told.message)
-  else if (told.status >= 500) request.log.info({ code: told.code, cause: causeOf(told) }, told.message)
+  logError(told, request)
   reply.header('x-request-id', request.id)
   if (told.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="mlx-distributed-training"')
   if (told.retryAfter !== undefined) reply.header('retry-after', Math.ceil(told.retryAfter))
@@ -44,6 +44,13 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
     .code(told.status)
     .type('application/json')
     .send(told.toBody(told.status >= 500 ? request.id : undefined))
+}
+
+/** What a client did wrong is told to the client alone; so are a provider's words, which may repeat a prompt. */
+export function logError(told: ServiceError, { log }: Pick<FastifyRequest, 'log'>): void {
+  if (told.code === 'internal') log.error({ err: told.cause ?? told }, told.message)
+  else if (told.reason) log.info({ code: told.code, reason: told.reason }, 'a provider gave no answer')
+  else if (told.status >= 500) log.info({ code: told.code, cause: causeOf(told) }, told.message)
 }
 
 /** What is missing or unreachable outside of this server needs no stack. */
@@ -100,18 +107,21 @@ export function clientError(this: FastifyInstance, error: ConnectionError, socke
       : error.code === 'HPE_HEADER_OVERFLOW'
         ? new ServiceError('invalid_parameters', 'The headers are larger than 16 KiB')
         : new ServiceError('invalid_parameters', 'This is not valid HTTP')
-  this.log.debug({ code: error.code }, 'refused a malformed request')
-  writeRaw(socket, told)
+  const id = newRequestId()
+  this.log.debug({ request_id: id, code: error.code }, 'refused a malformed request')
+  writeRaw(socket, told, id)
 }
 
 /** What Node would answer without a body, or hang up on. */
 export function refuseOddities(app: FastifyInstance): void {
-  app.server.on('checkExpectation', ({ headers, socket }) =>
-    writeRaw(socket, new ServiceError('invalid_parameters', `Expect: ${headers.expect} can't be met`)),
-  )
-  app.server.on('connect', (_request, socket: Socket) =>
-    writeRaw(socket, new ServiceError('method_not_allowed', 'This is no proxy: CONNECT is not supported')),
-  )
+  app.server.on('checkExpectation', (request) => {
+    const error = new ServiceError('invalid_parameters', `Expect: ${request.headers.expect} can't be met`)
+    writeRaw(request.socket, error, requestId(request))
+  })
+  app.server.on('connect', (request, socket: Socket) => {
+    const error = new ServiceError('method_not_allowed', 'This is no proxy: CONNECT is not supported')
+    writeRaw(socket, error, requestId(request))
+  })
 }
 
 const REASONS: Record<number, string> = {
@@ -120,11 +130,11 @@ const REASONS: Record<number, string> = {
   408: 'Request Timeout',
 }
 
-function writeRaw(socket: Socket, error: ServiceError): void {
+function writeRaw(socket: Socket, error: ServiceError, id: string): void {
   const body: ErrorBody = error.toBody()
   const text = JSON.stringify(body)
   socket.end(
     `HTTP/1.1 ${error.status} ${REASONS[error.status] ?? ''}\r\nContent-Type: application/json\r\n` +
-      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+      `X-Request-Id: ${id}\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
   )
 }

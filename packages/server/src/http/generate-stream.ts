@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { toServiceError } from './errors.ts'
+import { logError, toServiceError } from './errors.ts'
 import { EVENT_STREAM, SSE_TIMES, type SseTimes, write } from './sse.ts'
 
 /**
@@ -37,7 +37,7 @@ export async function streamAnswer<Piece, Whole>(
     if (next.done) await write(response, `data: ${JSON.stringify(endOf(next.value))}\n\n`, times.stalledMs, stop)
   } catch (error) {
     const told = toServiceError(error)
-    if (told.code === 'internal') request.log.error({ err: told.cause ?? told }, told.message)
+    logError(told, request)
     const body = JSON.stringify(told.toBody(told.status >= 500 ? request.id : undefined))
     if (!stop.signal.aborted) await write(response, `event: error\ndata: ${body}\n\n`, times.stalledMs, stop)
   } finally {

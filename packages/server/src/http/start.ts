@@ -1,4 +1,5 @@
-import { ROUTES, ServiceError, type StartRequest } from '@mlx-training/contract'
+import { ROUTES, ServiceError, type StartRequest, type StartResponse } from '@mlx-training/contract'
+import type { FastifyRequest } from 'fastify'
 import { clonedRequest, dataOf } from '../jobs/clone.ts'
 import type { Job } from '../jobs/port.ts'
 import { type StartDeps, startTraining } from '../jobs/start.ts'
@@ -23,12 +24,21 @@ export function start(
     })
   }
   return {
-    trainStart: ({ body, request, reply }) => idempotent(request, reply, (once) => startTraining(body, deps, once)),
-    trainClone: ({ params, body, request, reply }) =>
-      idempotent(request, reply, async (once) => {
+    trainStart: async ({ body, request, reply }) =>
+      told(request, await idempotent(request, reply, (once) => startTraining(body, deps, once))),
+    trainClone: async ({ params, body, request, reply }) => {
+      const answer = await idempotent(request, reply, async (once) => {
         const source = await find(params.name)
         const cloned = asStart(clonedRequest(source, body))
         return await startTraining(cloned, { ...deps, datasets: dataOf(source, deps.datasets) }, once)
-      }),
+      })
+      return told(request, answer)
+    },
   }
+}
+
+/** The line by which a request and the job that it led to find each other. */
+function told({ log }: FastifyRequest, answer: StartResponse): StartResponse {
+  log.info({ job: answer.experiment_name, job_id: answer.job_id }, 'job accepted')
+  return answer
 }

@@ -37,7 +37,10 @@ export function createRoomWatch({ store, notifier, hasRoom, poll, log }: RoomWat
       if (updated?.state !== 'queued') continue
       const { step, times } = sent.get(job.id) ?? { step: -1, times: 0 }
       sent.set(job.id, { step: stepOf(job), times: step === stepOf(job) ? times + 1 : 1, at: performance.now() })
-      log.info({ job_id: job.id, attempt: job.attempt }, `there is room on the disk: ${job.name} goes on`)
+      log.info(
+        { job: job.name, job_id: job.id, attempt: job.attempt },
+        `there is room on the disk: ${job.name} goes on`,
+      )
       notifier.publish('events', job.id)
       notifier.publish('commands', job.id)
     }

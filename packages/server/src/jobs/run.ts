@@ -45,7 +45,7 @@ export class Run {
   constructor(job: Job, dependencies: RunDependencies) {
     this.#job = job
     this.#deps = dependencies
-    this.#log = dependencies.log.child({ job_id: job.id, attempt: job.attempt })
+    this.#log = dependencies.log.child({ job: job.name, job_id: job.id, attempt: job.attempt })
     this.done = this.#course()
   }
 

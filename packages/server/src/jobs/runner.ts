@@ -65,7 +65,7 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
       const job = await store.claim((queued) => move(queued, { type: 'claim' }), [...resting.keys()])
       if (!job) return
       notifier.publish('events', job.id)
-      log.info({ job_id: job.id, attempt: job.attempt }, `job ${job.name} preparing`)
+      log.info({ job: job.name, job_id: job.id, attempt: job.attempt }, `job ${job.name} preparing`)
       const run = new Run(job, dependencies)
       runs.set(job.id, run)
       void run.done.then((ended) => {
@@ -90,8 +90,9 @@ export function createRunner(dependencies: RunnerDependencies): Runner {
   return {
     async start() {
       for (const left of await store.jobs(AT_WORK)) {
-        const { id, attempt } = left
-        await revokeLease(left).catch((error) => log.warn({ err: error, job_id: id, attempt }, 'lease kept'))
+        const { id, name, attempt } = left
+        const line = { job: name, job_id: id, attempt }
+        await revokeLease(left).catch((error) => log.warn({ err: error, ...line }, 'lease kept'))
         await store.update(id, attempt, (job) => move(job, { type: 'crashed', reason: 'The server was restarted' }))
         notifier.publish('events', id)
       }

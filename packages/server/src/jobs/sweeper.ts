@@ -59,11 +59,11 @@ export function createSweeper({ store, home, log }: SweeperDeps): Sweeper {
       if (/^job_\w+$/.test(jobId)) await rm(join(home, 'runs', jobId), { recursive: true, force: true })
       failpoint('removal.done')
       await store.removed(jobId)
-      log.info({ job_id: jobId, folder: cleared.folder }, `files of ${name} removed`)
+      log.info({ job: name, job_id: jobId, folder: cleared.folder }, `files of ${name} removed`)
       return cleared
     } catch (error) {
       log.warn(
-        { err: error, job_id: jobId, folder: outputDir },
+        { err: error, job: name, job_id: jobId, folder: outputDir },
         `files of ${name} could not be removed; tried again later`,
       )
       return error instanceof Error ? error : new Error(String(error))
