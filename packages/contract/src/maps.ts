@@ -1,5 +1,7 @@
 /** The user's names for what we know by other names, under LLaMA-Factory's names for them (its dataset_info.json). */
 import { type Static, Type } from 'typebox'
+import { enumOf } from './common.ts'
+import { DATASET_FORMATS } from './job.ts'
 
 const Name = (description: string) => Type.Optional(Type.String({ minLength: 1, maxLength: 200, description }))
 
@@ -30,3 +32,14 @@ export const TagMap = Type.Object(
   { additionalProperties: false, description: "The file's names for a turn's keys and roles" },
 )
 export type TagMap = Static<typeof TagMap>
+
+/** How a file is to be read. What is left out is detected, or has its usual name. */
+export const DatasetReading = Type.Object(
+  {
+    format: Type.Optional(enumOf(DATASET_FORMATS)),
+    columns: Type.Optional(ColumnMap),
+    tags: Type.Optional(TagMap),
+  },
+  { additionalProperties: false, description: 'As it was asked for; {}: as it is detected' },
+)
+export type DatasetReading = Static<typeof DatasetReading>

@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { enumOf, Nullable } from './common.ts'
 import { DATASET_FORMATS, DatasetFormat } from './job.ts'
+import { ColumnMap, TagMap } from './maps.ts'
 import { DatasetParams } from './start.ts'
 
 const { batch_size, max_seq_length, loss_on, truncation } = DatasetParams.properties
@@ -164,6 +165,8 @@ export const PreviewRequest = Type.Object(
   {
     file_path: Type.String({ minLength: 1, maxLength: 4096 }),
     dataset_format: Type.Optional(enumOf(DATASET_FORMATS, { description: 'Detected when left out' })),
+    columns: Type.Optional(ColumnMap),
+    tags: Type.Optional(TagMap),
     model_name: Type.String({ minLength: 1, maxLength: 4096 }),
     samples: Type.Array(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), {
       minItems: 1,

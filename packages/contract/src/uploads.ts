@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import { enumOf, Nullable, Timestamp } from './common.ts'
 import { DatasetIssue, ValidateResponse } from './dataset.ts'
 import { DATASET_FORMATS, DatasetFormat } from './job.ts'
+import { DatasetReading } from './maps.ts'
 
 export const DatasetId = Type.String({
   pattern: '^ds_[0-9a-z]{20}$',
@@ -44,6 +45,7 @@ const summary = {
   valid: Type.Boolean({ description: 'Whether it can be trained on' }),
   created_at: Timestamp,
   origin: Nullable(DatasetOrigin),
+  reading: Type.Optional(DatasetReading),
   experiments: Type.Array(Type.String(), { description: 'Names of the experiments that used it, newest first' }),
 }
 
@@ -56,10 +58,15 @@ const dataset = Type.Object({ ...summary, report: Type.Object(ValidateResponse.p
 export const Dataset = Type.Object(dataset.properties, { $id: 'Dataset' })
 export type Dataset = Static<typeof Dataset>
 
+/** Fields of a form and of a query are texts. */
+const inJson = (description: string) => Type.String({ minLength: 2, maxLength: 8192, description })
+
 export const UploadQuery = Type.Object(
   {
     name: Type.Optional(DatasetName),
     format: Type.Optional(enumOf(DATASET_FORMATS, { description: 'Detected when left out' })),
+    columns: Type.Optional(inJson('The file\'s names for a row\'s columns, as JSON: {"prompt": "question"}')),
+    tags: Type.Optional(inJson('The file\'s names for a turn\'s keys and roles, as JSON: {"user_tag": "client"}')),
   },
   { additionalProperties: false },
 )

@@ -50,7 +50,9 @@ export type CloneInput = Sent<CloneRequest, Needed['CloneRequest']>
 export type PriorityInput = PriorityRequest
 export type ValidateInput = Sent<ValidateRequest, Needed['ValidateRequest']>
 export type PreviewInput = Sent<PreviewRequest, Needed['PreviewRequest']>
-export type UploadInput = Sent<UploadQuery, Needed['UploadQuery']>
+/** The two maps as objects; they are sent as JSON. */
+export type UploadInput = Omit<Sent<UploadQuery, Needed['UploadQuery']>, 'columns' | 'tags'> &
+  Pick<ValidateRequest, 'columns' | 'tags'>
 export type DatasetsInput = Sent<DatasetsQuery, Needed['DatasetsQuery']>
 export type RowsInput = Sent<RowsQuery, Needed['RowsQuery']>
 export type SplitInput = Sent<SplitRequest, Needed['SplitRequest']>

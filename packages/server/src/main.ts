@@ -117,7 +117,7 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
       limits: config.datasets,
       openUploaded: createOpener(store.datasets, shelf),
     })
-    const library = createLibrary({ store: store.datasets, shelf, datasets, limits: config.datasets })
+    const library = createLibrary({ store: store.datasets, shelf, limits: config.datasets })
     await library.sweep()
     const models = createModels({ config, paths, engine })
     const sweeper = createSweeper({ store, home: config.home, log })

@@ -45,14 +45,18 @@ export class Datasets {
    * Sends a file: a Blob or File (in Node `await openAsBlob(path)` of node:fs, which does not read it into memory), bytes,
    * a text, or a stream, which can't be sent again when the connection breaks. The same bytes twice are one data set.
    */
-  upload(file: Body, request: UploadInput & { name: string }, options: RequestOptions = {}): Promise<UploadResponse> {
+  upload(
+    file: Body,
+    { columns, tags, ...request }: UploadInput & { name: string },
+    options: RequestOptions = {},
+  ): Promise<UploadResponse> {
     return this.#transport.json({
       timeout: UPLOAD_TIMEOUT,
       safe: true,
       ...options,
       method: 'POST',
       path: '/datasets',
-      query: request,
+      query: { ...request, columns: columns && JSON.stringify(columns), tags: tags && JSON.stringify(tags) },
       body: file,
       headers: { 'content-type': 'application/octet-stream', ...options.headers },
     })

@@ -1,17 +1,14 @@
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { isDatasetId, ServiceError, type ValidateResponse } from '@mlx-training/contract'
 import type { ClientPaths } from '../files/port.ts'
 import type { ExpansionLimits } from './containers/gzip.ts'
-import type { DatasetFile, Datasets, ReadOptions } from './port.ts'
+import type { Cancellable, DatasetFile, Datasets, ReadOptions } from './port.ts'
 import type { Checked } from './threads/check.ts'
-import { checkOffThread } from './threads/off-thread.ts'
+import { offThread, THREADS } from './threads/off-thread.ts'
 import { plural } from './words.ts'
 
 /** Errors that a refusal carries; the whole report is at POST /datasets/validate. */
 const MAX_REFUSAL_ERRORS = 20
-/** Each takes 80 MB. */
-const MAX_THREADS = 4
 
 export interface DatasetsOptions {
   paths: ClientPaths
@@ -37,38 +34,38 @@ export function createDatasets({ paths, roots, home, limits, openUploaded }: Dat
 
   const checked = (
     file: DatasetFile,
-    { format, columns, tags }: ReadOptions,
-    { trained, snapshots }: { trained?: DatasetFile | undefined; snapshots?: string } = {},
+    options: ReadOptions,
+    { trained, snapshots, signal }: { trained?: DatasetFile | undefined; snapshots?: string } & Cancellable = {},
   ): Promise<Checked> =>
-    checkOffThread({
-      file: opened(file),
-      asked: format,
-      limits,
-      columns,
-      tags,
-      trained: trained && opened(trained),
-      snapshots,
-      threads: Math.min(MAX_THREADS, availableParallelism()),
-    })
+    offThread(
+      'check',
+      {
+        ...readAs(file, options),
+        file: opened(file),
+        limits,
+        trained: trained && { ...readAs(trained, options), ...opened(trained) },
+        snapshots,
+        threads: THREADS,
+      },
+      signal,
+    )
 
   return {
-    async validate(source, { validation, ...options } = {}) {
+    async validate(source, { validation, signal, ...options } = {}) {
       return await withFile(source, async (file) => {
-        const { report } = await checked(file, options)
+        const { report } = await checked(file, options, { signal })
         if (validation === undefined) return report
         return await withFile(validation, async (held) => {
-          const { report: heldReport, leakage } = await checked(held, options, { trained: file })
+          const { report: heldReport, leakage } = await checked(held, options, { trained: file, signal })
           return { ...report, validation: { ...heldReport, leakage: leakage ?? { rows: 0, questions: 0 } } }
         })
       })
     },
 
-    check: async (file, format) => (await checked(file, { format })).report,
-
-    snapshot: (source, format, { trainedOn, ...maps } = {}) =>
+    snapshot: (source, format, { trainedOn, signal, ...maps } = {}) =>
       withFile(source, async (file) => {
         const write = (trained?: DatasetFile) =>
-          checked(file, { format, ...maps }, { trained, snapshots: join(home, 'snapshots') })
+          checked(file, { format, ...maps }, { trained, snapshots: join(home, 'snapshots'), signal })
         const { report, snapshot, leakage } = await (trainedOn === undefined ? write() : withFile(trainedOn, write))
         if (snapshot === null || report.format === null) throw refusal(source, report)
         return {
@@ -80,6 +77,15 @@ export function createDatasets({ paths, roots, home, limits, openUploaded }: Dat
           leakage,
         }
       }),
+  }
+}
+
+/** What a request asks for, else what the data set was uploaded with. */
+function readAs({ reading = {} }: DatasetFile, { format, columns, tags }: ReadOptions) {
+  return {
+    asked: format ?? reading.format,
+    columns: columns ?? reading.columns,
+    tags: tags ?? reading.tags,
   }
 }
 

@@ -96,6 +96,17 @@ export class Findings {
     }
   }
 
+  /** Forgets all. */
+  clear(): void {
+    this.counts.clear()
+    this.found.error = 0
+    this.found.warning = 0
+    this.listed.error.length = 0
+    this.listed.warning.length = 0
+    this.issues.clear()
+    this.told.clear()
+  }
+
   #keep(issue: DatasetIssue): void {
     const code = issue.code as Code
     const ofCode = this.issues.get(code) ?? []

@@ -5,7 +5,7 @@ import { type Maps, type Reading, readingOf } from './formats/index.ts'
 import { type Report, reportOf } from './report.ts'
 import { RowReader } from './row-reader.ts'
 import { FileFault } from './split/fault.ts'
-import { MAX_ROW_BYTES, type RawRow } from './split/row.ts'
+import { MAX_ROW_BYTES, type OnRow, type RawRow } from './split/row.ts'
 import { RowSplitter } from './split/rows.ts'
 import { Tally } from './tally.ts'
 
@@ -25,6 +25,8 @@ export interface PassOptions extends Maps {
   trained?: Duplicates | undefined
   /** Called with every row that has no error. */
   onGood?: ((row: Conversation, sample: number) => void) | undefined
+  /** Called with every row as it lies in the file. */
+  onRow?: OnRow | undefined
 }
 
 /** One pass over a file: rows come in as chunks of bytes, the report is ready at the end. Synchronous; keeps no rows. */
@@ -47,7 +49,7 @@ export class Pass {
 
   push(chunk: Buffer): void {
     this.#reader.nextChunk(chunk)
-    this.#splitter.push(chunk, this.#row, this.#reader.plain)
+    this.#splitter.push(chunk, this.#row, this.#options.onRow ? undefined : this.#reader.plain)
     if (this.#tally.keys.count >= COMPARED_AT_ONCE) this.#compare()
   }
 
@@ -67,11 +69,16 @@ export class Pass {
     })
   }
 
+  get container(): 'array' | 'lines' | null {
+    return this.#splitter.container
+  }
+
   get hasErrors(): boolean {
     return this.#tally.good < this.#tally.rows
   }
 
   readonly #row = (row: RawRow): void => {
+    this.#options.onRow?.(row)
     this.#reader.read(row, this.#tally.rows === 0 && this.#splitter.container === 'lines')
   }
 

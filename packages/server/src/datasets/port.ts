@@ -1,17 +1,20 @@
 import type { FileHandle } from 'node:fs/promises'
-import type { ColumnMap, DatasetFormat, Leakage, TagMap, ValidateResponse } from '@mlx-training/contract'
+import type { DatasetFormat, DatasetReading, Leakage, ValidateResponse } from '@mlx-training/contract'
 
 /** A file opened for reading, and the name that says what it is packed in. Whoever opened it closes it. */
 export interface DatasetFile {
   handle: FileHandle
   name: string
+  /** As it was uploaded to be read; what a request asks for comes first. */
+  reading?: ReadOptions | undefined
 }
 
 /** How a file is to be read; what is left out is detected, or has its usual name. */
-export interface ReadOptions {
-  format?: DatasetFormat | undefined
-  columns?: ColumnMap | undefined
-  tags?: TagMap | undefined
+export type ReadOptions = { [Name in keyof DatasetReading]?: DatasetReading[Name] | undefined }
+
+/** Once the signal aborts the work ends, and its reason is thrown. */
+export interface Cancellable {
+  signal?: AbortSignal | undefined
 }
 
 export interface Snapshot {
@@ -31,15 +34,16 @@ export interface Snapshot {
 export interface Datasets {
   /** Checks a file that a client named. ServiceError('invalid_path' | 'not_found' | 'forbidden') for the path;
    *  what is wrong inside the file is told in the report. */
-  validate(source: string, options?: ReadOptions & { validation?: string | undefined }): Promise<ValidateResponse>
-  /** The same for a file that is open. */
-  check(file: DatasetFile, format?: DatasetFormat): Promise<ValidateResponse>
+  validate(
+    source: string,
+    options?: ReadOptions & Cancellable & { validation?: string | undefined },
+  ): Promise<ValidateResponse>
   /** `trainedOn`: the data to train on, of which this is held out.
    *  Checks it and writes the good rows as a snapshot. ServiceError('invalid_dataset') with the first errors, rows and
    *  counts when the file isn't valid or isn't of `format`. */
   snapshot(
     source: string,
     format: DatasetFormat | undefined,
-    options?: Omit<ReadOptions, 'format'> & { trainedOn?: string | undefined },
+    options?: Omit<ReadOptions, 'format'> & Cancellable & { trainedOn?: string | undefined },
   ): Promise<Snapshot>
 }

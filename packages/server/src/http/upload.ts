@@ -1,8 +1,9 @@
 /** The one route that takes a file: as multipart/form-data, or as the body itself. */
 import type { IncomingMessage } from 'node:http'
 import multipart from '@fastify/multipart'
-import { NAME_RULE, ServiceError, UploadQuery } from '@mlx-training/contract'
+import { ColumnMap, type DatasetReading, NAME_RULE, ServiceError, TagMap, UploadQuery } from '@mlx-training/contract'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Static, TObject } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Library, Received, Upload } from '../datasets/library/port.ts'
 
@@ -58,11 +59,12 @@ async function* heard(bytes: AsyncIterable<Buffer>, silence: NodeJS.Timeout): As
 }
 
 async function readBody(raw: IncomingMessage, query: UploadQuery, receive: Receive) {
-  const { name, format } = query
+  const { name } = query
+  const reading = readingOf(query)
   if (name === undefined)
     throw unprocessable('name', 'is required with the file as the body: POST /datasets?name=data.jsonl')
   const length = Number(raw.headers['content-length'] ?? 0)
-  return { received: await receive(raw, length), upload: { name, fileName: name, format } }
+  return { received: await receive(raw, length), upload: { name, fileName: name, reading } }
 }
 
 async function readParts(
@@ -89,8 +91,9 @@ async function readParts(
       file = { received, name: safeName(part.filename) }
     }
     if (!file) throw unprocessable('file', 'is required: the data set itself, e.g. curl -F file=@data.jsonl')
-    const { name, format } = checkedFields(fields)
-    return { received: file.received, upload: { name: name ?? file.name, fileName: file.name, format } }
+    const checked = checkedFields(fields)
+    const upload = { name: checked.name ?? file.name, fileName: file.name, reading: readingOf(checked) }
+    return { received: file.received, upload }
   } catch (error) {
     if (file) await library.discard(file.received)
     throw error
@@ -102,7 +105,36 @@ function checkedFields(fields: Record<string, unknown>): UploadQuery {
   const [error] = Value.Errors(UploadQuery, fields)
   const field = error?.instancePath.split('/')[1] ?? 'name'
   const schema = UploadQuery.properties[field as keyof typeof UploadQuery.properties] as { enum?: string[] }
-  throw unprocessable(field, `must be ${schema.enum ? `one of ${schema.enum.join(', ')}` : NAME_RULE}`)
+  const rule = schema.enum
+    ? `one of ${schema.enum.join(', ')}`
+    : field === 'name'
+      ? NAME_RULE
+      : 'JSON of up to 8192 bytes'
+  throw unprocessable(field, `must be ${rule}`)
+}
+
+/** How the file is to be read. */
+function readingOf({ format, columns, tags }: UploadQuery): DatasetReading {
+  return {
+    ...(format !== undefined && { format }),
+    ...(columns !== undefined && { columns: parsed('columns', ColumnMap, columns) }),
+    ...(tags !== undefined && { tags: parsed('tags', TagMap, tags) }),
+  }
+}
+
+/** A field that is JSON. */
+function parsed<Schema extends TObject>(field: string, schema: Schema, text: string): Static<Schema> {
+  const known = Object.keys(schema.properties).join(', ')
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw unprocessable(field, `must be JSON: an object of ${known}`)
+  }
+  if (Value.Check(schema, value)) return value
+  const [error] = Value.Errors(schema, value)
+  const where = error?.instancePath ? `: ${error.instancePath.slice(1)} ${error.message}` : ''
+  throw unprocessable(field, `must be an object of ${known}, each a text of 1 to 200 characters${where}`)
 }
 
 /** The last part of a path, without what a name can't hold. */

@@ -54,12 +54,14 @@ export function createSupervision({ config, engine, datasets, models, paths }: S
     }
   }
 
-  async function snapshotOf(source: string, options: ReadOptions): Promise<Snapshot> {
+  async function snapshotOf(source: string, options: ReadOptions, signal: AbortSignal): Promise<Snapshot> {
     const version = await versionOf(source, options)
     const known = remembered.get(version)
     remembered.delete(version)
     const snapshot =
-      known && (await isThere(known.path)) ? known : await datasets.snapshot(source, options.format, options)
+      known && (await isThere(known.path))
+        ? known
+        : await datasets.snapshot(source, options.format, { ...options, signal })
     remembered.set(version, snapshot)
     for (const oldest of [...remembered.keys()].slice(0, -REMEMBERED)) remembered.delete(oldest)
     return snapshot
@@ -93,10 +95,10 @@ export function createSupervision({ config, engine, datasets, models, paths }: S
     async validate(request, signal) {
       const { file_path, model_name, dataset_format, validation_path, columns, tags, ...settings } = request
       const options = { format: dataset_format, columns, tags }
-      const report = () => datasets.validate(file_path, { ...options, validation: validation_path })
+      const report = () => datasets.validate(file_path, { ...options, validation: validation_path, signal })
       if (model_name === undefined) return { ...(await report()), supervision: null }
       await workingEngine(engine, 'A supervision report')
-      const snapshot = await snapshotOf(file_path, options).catch((error: unknown) => {
+      const snapshot = await snapshotOf(file_path, options, signal).catch((error: unknown) => {
         if (error instanceof ServiceError && error.code === 'invalid_dataset') return null
         throw error
       })
@@ -116,9 +118,10 @@ export function createSupervision({ config, engine, datasets, models, paths }: S
       }
     },
 
-    async preview({ file_path, dataset_format, model_name, samples, ...settings }, signal) {
+    async preview({ file_path, dataset_format, columns, tags, model_name, samples, ...settings }, signal) {
       await workingEngine(engine, 'A preview')
-      const snapshot = await atField('file_path', () => snapshotOf(file_path, { format: dataset_format }))
+      const options = { format: dataset_format, columns, tags }
+      const snapshot = await atField('file_path', () => snapshotOf(file_path, options, signal))
       const command = await asked(snapshot, model_name, settings, signal)
       const rows = await named(engine.preview({ ...command, samples }, { signal }))
       return { model_name, format: snapshot.format, rows }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
-import { type Dataset, type DatasetRow, REPAIRS, type RepairName } from '@mlx-training/contract'
+import { type Dataset, type DatasetReading, type DatasetRow, REPAIRS, type RepairName } from '@mlx-training/contract'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { receive } from '../../src/datasets/library/receive.ts'
@@ -18,8 +18,12 @@ beforeAll(async () => {
 })
 afterAll(() => service.close())
 
-const upload = async (name: string, bytes: string | Buffer) =>
-  service.library.add(await service.library.receive(Readable.from([Buffer.from(bytes)])), { name, fileName: name })
+const upload = async (name: string, bytes: string | Buffer, reading: DatasetReading = {}) =>
+  service.library.add(await service.library.receive(Readable.from([Buffer.from(bytes)])), {
+    name,
+    fileName: name,
+    reading,
+  })
 const page = (id: string, offset = 0, limit = 20, issues = false) => service.library.rows(id, { offset, limit, issues })
 const allRows = async (id: string) => {
   const rows: DatasetRow[] = []
@@ -446,4 +450,69 @@ describe('cleaning', () => {
     await expect(clean([good], ['convert'])).rejects.toMatchObject({ code: 'invalid_parameters' })
     expect((await folders()).filter((name) => !name.startsWith('ds_'))).toEqual([])
   }, 90_000)
+})
+
+describe('a data set with its own names', () => {
+  const reading: DatasetReading = {
+    columns: { messages: 'dialog', system: 'rule' },
+    tags: { role_tag: 'who', content_tag: 'said', user_tag: 'Kunde', assistant_tag: 'Berater' },
+  }
+  const dialog = (i: number, ...more: object[]) => ({
+    rule: ' Be brief.',
+    dialog: [{ who: 'Kunde', said: `What is ${i}? ` }, { who: 'gpt', said: `It is ${i}, sch\u00c3\u00b6n.` }, ...more],
+  })
+  const file = lines(...Array.from({ length: 12 }, (_, i) => dialog(i)), dialog(3), { dialog: [] })
+
+  it('is read by them in everything that is done with it', async () => {
+    const set = await upload('dialogs.jsonl', file, reading)
+    expect(set).toMatchObject({
+      reading,
+      format: 'sharegpt',
+      valid_rows: 13,
+      report: { counts: { empty_conversation: 1 } },
+    })
+    expect((await page(set.id)).rows[0]).toMatchObject({
+      messages: [{ role: 'system' }, { role: 'user', content: 'What is 0? ' }, { role: 'assistant' }],
+    })
+    const repairs: RepairName[] = ['trim', 'fix_mojibake', 'normalise_roles', 'drop_duplicates', 'drop_invalid']
+    const { dataset, repairs: done } = await service.library.clean(set.id, { repairs, dry_run: false })
+    expect(done.map(({ rows_changed, rows_dropped }) => rows_changed + rows_dropped)).toEqual([13, 13, 13, 1, 1])
+    expect(dataset).toMatchObject({ reading, valid: true, rows: 12 })
+    expect((await allRows(dataset?.id ?? '')).map(({ row }) => row)[2]).toEqual({
+      rule: 'Be brief.',
+      dialog: [
+        { who: 'Kunde', said: 'What is 2?' },
+        { who: 'Berater', said: 'It is 2, schön.' },
+      ],
+    })
+    const { train, validation } = await service.library.split(dataset?.id ?? '', { validation_share: 0.25 })
+    for (const part of [train, validation]) expect(part).toMatchObject({ reading, valid: true })
+    expect(train.rows + validation.rows).toBe(12)
+    const { dataset: usual } = await service.library.clean(dataset?.id ?? '', {
+      repairs: ['convert'],
+      format: 'openai',
+      dry_run: false,
+    })
+    expect(usual).toMatchObject({ reading: {}, valid: true, format: 'openai', rows: 12 })
+  })
+
+  it('is another one than the same bytes under their usual names', async () => {
+    const bytes = lines(...alpacaRows(12))
+    const { id } = await upload('a.jsonl', bytes)
+    expect((await upload('b.jsonl', bytes, { columns: {} })).id).toBe(id)
+    const columns = { prompt: 'instruction', response: 'output' }
+    const named = await upload('c.jsonl', bytes, { columns })
+    expect(named.id).not.toBe(id)
+    expect((await upload('d.jsonl', bytes, { columns: { response: 'output', prompt: 'instruction' } })).id).toBe(
+      named.id,
+    )
+  })
+
+  it('trims a prompt and its completion where they do not meet', async () => {
+    const row = { head: ' Q\n', tail: ' A ' }
+    const columns = { prompt: 'head', response: 'tail' }
+    const { id } = await upload('raw.jsonl', lines(row), { format: 'prompt_completion', columns })
+    const { dataset } = await service.library.clean(id, { repairs: ['trim'], dry_run: false })
+    expect((await allRows(dataset?.id ?? '')).map(({ raw }) => raw)).toEqual([{ prompt: 'Q\n', completion: ' A' }])
+  })
 })

@@ -115,7 +115,67 @@ describe('an upload', () => {
     })
   })
 
+  test('with names of its own is read by them wherever its id is given', async () => {
+    const rows = alpacaRows(12).map(
+      ({ instruction, output }) => `${JSON.stringify({ frage: instruction, antwort: output })}\n`,
+    )
+    const columns = { prompt: 'frage', response: 'antwort' }
+    const { status, body } = await upload([
+      { name: 'columns', value: JSON.stringify(columns) },
+      { name: 'file', value: rows.join(''), fileName: 'x.jsonl' },
+    ])
+    expect(status, JSON.stringify(body)).toBe(200)
+    expect(contractErrors('datasetsUpload', body)).toEqual([])
+    expect(body).toMatchObject({ reading: { columns }, valid: true, format: 'alpaca' })
+    const query = encodeURIComponent(JSON.stringify(columns))
+    expect(await send(`/datasets?name=y.jsonl&columns=${query}`, rows.join(''))).toMatchObject({
+      body: { id: body.id, already_there: true },
+    })
+    const validated = await service.call('POST', '/datasets/validate', { file_path: body.id, validation_path: body.id })
+    expect(validated.body).toMatchObject({ valid: true, validation: { valid: true, leakage: { rows: 12 } } })
+    const other = { prompt: 'antwort', response: 'frage' }
+    const turned = await service.call('POST', '/datasets/validate', { file_path: body.id, columns: other })
+    expect(Object.keys(turned.body.sample_preview)).toEqual(['antwort', 'frage', 'input'])
+    const started = await service.call('POST', '/train/start', {
+      experiment_name: 'own-names',
+      model_name: './tiny',
+      lora: { use_lora: true },
+      dataset: { dataset_path: body.id },
+      output_dir: 'own-names',
+    })
+    expect(started).toMatchObject({ status: 200, body: { dataset_info: { format: 'alpaca', total_samples: 12 } } })
+  })
+
+  test('as a format that it is not is kept and says so', async () => {
+    const { body } = await send('/datasets?name=x.jsonl&format=sharegpt', jsonl(12, 'not sharegpt'))
+    expect(body).toMatchObject({
+      valid: false,
+      reading: { format: 'sharegpt' },
+      report: { counts: { format_mismatch: 1 } },
+    })
+    const asked = { file_path: body.id, dataset_format: 'alpaca' }
+    expect((await service.call('POST', '/datasets/validate', asked)).body).toMatchObject({ valid: true })
+  })
+
   test.each<[string, Part[], number, RegExp]>([
+    [
+      'names that are no JSON',
+      [
+        { name: 'columns', value: 'prompt=frage' },
+        { name: 'file', value: '{}', fileName: 'x' },
+      ],
+      422,
+      /^columns must be JSON: an object of prompt, query/,
+    ],
+    [
+      'names of unknown columns',
+      [
+        { name: 'file', value: '{}', fileName: 'x' },
+        { name: 'tags', value: '{"role": "who"}' },
+      ],
+      422,
+      /^tags must be an object of role_tag, /,
+    ],
     ['no file', [{ name: 'name', value: 'x' }], 422, /^file is required/],
     ['a file in another field', [{ name: 'data', value: '{}', fileName: 'x.json' }], 422, /"file"/],
     ['two files', [1, 2].map((n) => ({ name: 'file', value: `{${n}}`, fileName: 'x.json' })), 400, /One file/],

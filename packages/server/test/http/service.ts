@@ -106,7 +106,7 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
     limits: config.datasets,
     openUploaded: createOpener(store.datasets, shelf),
   })
-  const library = createLibrary({ store: store.datasets, shelf, datasets, limits: config.datasets })
+  const library = createLibrary({ store: store.datasets, shelf, limits: config.datasets })
   const models = createModels({ config, paths, engine })
   const app = await buildApp({
     config,

@@ -29,12 +29,13 @@ export class AppendFile {
     this.size += bytes.length
   }
 
-  /** Writes what has been collected when it is worth it. ServiceError('insufficient_storage'). */
-  async flush(atLeast = FLUSH_BYTES): Promise<void> {
+  /** Writes what has been collected when it is worth it; `onWrite` sees what is. ServiceError('insufficient_storage'). */
+  async flush(atLeast = FLUSH_BYTES, onWrite: (bytes: Buffer) => void = () => {}): Promise<void> {
     if (this.#pendingBytes < atLeast || this.#pendingBytes === 0) return
     const bytes = Buffer.concat(this.#pending)
     this.#pending = []
     this.#pendingBytes = 0
+    onWrite(bytes)
     await explainFull(dirname(this.#path), () => this.#handle.writeFile(bytes))
   }
 

@@ -1,4 +1,4 @@
-/** cleanRows: named repairs, row by row, and what each of them did. */
+/** cleanFile: named repairs, row by row, and what each of them did. */
 import {
   type CleanRequest,
   type DatasetFormat,
@@ -6,8 +6,11 @@ import {
   type RepairName,
   type RepairReport,
 } from '@mlx-training/contract'
+import type { ReadOptions } from '../port.ts'
 import { isObject, type JsonObject } from '../words.ts'
-import { type Examined, examine } from './examine.ts'
+import { type Examined, Examiner } from './examine.ts'
+import { type RowsPlace, withRows } from './open-rows.ts'
+import type { Received } from './port.ts'
 import { convertTo } from './repairs/convert.ts'
 import { dropDuplicates, dropEmpty, dropInvalid } from './repairs/drops.ts'
 import { fixMojibake } from './repairs/mojibake.ts'
@@ -15,43 +18,65 @@ import type { Repair } from './repairs/repair.ts'
 import { normaliseRoles } from './repairs/roles.ts'
 import { trim } from './repairs/trim.ts'
 import type { RowIndex } from './row-index.ts'
-import type { RowWriter } from './row-writer.ts'
-import { Turns } from './turns.ts'
+import { type RowWriter, withWriters } from './row-writer.ts'
 
 const FIRST_ROWS = 10
 /** Fewer brackets than this can't be nested so deep that writing them overflows the stack. */
 const MANY_LEVELS = 1000
 
-const MAKERS: Record<RepairName, (format: DatasetFormat | undefined) => Repair> = {
-  trim: () => trim,
-  fix_mojibake: () => fixMojibake,
-  normalise_roles: () => normaliseRoles,
+const MAKERS: Record<RepairName, (reading: ReadOptions, format: DatasetFormat | undefined) => Repair> = {
+  trim,
+  fix_mojibake: fixMojibake,
+  normalise_roles: normaliseRoles,
   drop_empty: () => dropEmpty,
   drop_duplicates: dropDuplicates,
   drop_invalid: () => dropInvalid,
-  convert: convertTo,
+  convert: (_, format) => convertTo(format),
+}
+
+export interface CleanTask {
+  rows: RowsPlace
+  reading: ReadOptions
+  request: CleanRequest
+  /** For the mended rows; null: only tell what would be done. */
+  folder: string | null
+}
+
+export interface Cleaned {
+  rowsAfter: number
+  repairs: RepairReport[]
+  received: Received | null
 }
 
 /**
- * Writes the mended rows with `writer`, or only tells what would be done without one. Rows that nothing touched stay byte for
- * byte as they are. ServiceError('invalid_parameters') for a conversion that a row has no place in.
+ * Rows that nothing touched stay byte for byte as they are. ServiceError('invalid_parameters') for a conversion that a row has
+ * no place in.
  */
-export async function cleanRows(
+export async function cleanFile({ rows, reading, request, folder }: CleanTask): Promise<Cleaned> {
+  return await withRows(rows, (index) =>
+    withWriters(folder === null ? [] : [folder], async (writer) => {
+      const done = await cleanRows(index, reading, request, writer)
+      return { ...done, received: writer && done.rowsAfter > 0 ? await writer.finish() : null }
+    }),
+  )
+}
+
+async function cleanRows(
   index: RowIndex,
+  reading: ReadOptions,
   { repairs: asked, format }: CleanRequest,
-  writer: RowWriter | null,
-): Promise<{ rowsAfter: number; repairs: RepairReport[] }> {
+  writer: RowWriter | undefined,
+): Promise<Omit<Cleaned, 'received'>> {
   const steps = REPAIRS.filter((name) => asked.includes(name)).map((name) => ({
-    repair: MAKERS[name](format),
+    repair: MAKERS[name](reading, format),
     report: { repair: name, rows_changed: 0, rows_dropped: 0, first_rows: [] } as RepairReport,
   }))
-  const turns = new Turns()
+  const examiner = new Examiner(reading)
   let sample = 0
   let rowsAfter = 0
   for await (const rows of index.all()) {
     for (const bytes of rows) {
-      const kept = mended(bytes, sample++, steps)
-      await turns.after(bytes.length)
+      const kept = mended(bytes, sample++, steps, examiner)
       if (!kept) continue
       rowsAfter++
       writer?.add(kept)
@@ -62,7 +87,12 @@ export async function cleanRows(
 }
 
 /** The row after all steps; null when one dropped it. */
-function mended(bytes: Buffer, sample: number, steps: { repair: Repair; report: RepairReport }[]): Buffer | null {
+function mended(
+  bytes: Buffer,
+  sample: number,
+  steps: { repair: Repair; report: RepairReport }[],
+  examiner: Examiner,
+): Buffer | null {
   let row = parsed(bytes)
   if (row === null) {
     // Nothing but dropping helps a row that can't be read.
@@ -74,7 +104,7 @@ function mended(bytes: Buffer, sample: number, steps: { repair: Repair; report: 
   let changed = false
   let examined: Examined | null = null
   const look = (): Examined => {
-    examined ??= examine(changed ? Buffer.from(JSON.stringify(row)) : bytes, sample, 1, true)
+    examined ??= examiner.examine(changed ? Buffer.from(JSON.stringify(row)) : bytes)
     return examined
   }
   for (const { repair, report } of steps) {
@@ -97,7 +127,7 @@ function parsed(bytes: Buffer): JsonObject | null {
   const text = bytes.toString('utf8')
   try {
     const row: unknown = JSON.parse(text)
-    if (text.split(/[[{]/, MANY_LEVELS).length === MANY_LEVELS) JSON.stringify(row)
+    if (bytes.length > MANY_LEVELS && text.split(/[[{]/, MANY_LEVELS).length === MANY_LEVELS) JSON.stringify(row)
     return isObject(row) ? row : null
   } catch {
     return null

@@ -1,25 +1,19 @@
 import { createHash } from 'node:crypto'
-import { open } from 'node:fs/promises'
-import { join } from 'node:path'
 import { type Dataset, type DatasetOrigin, ServiceError } from '@mlx-training/contract'
 import type { DatasetRecord, DatasetStore, DatasetUse } from '../../store/port.ts'
 import type { ExpansionLimits } from '../containers/gzip.ts'
 import { containerOf } from '../containers/index.ts'
-import type { DatasetFile, Datasets } from '../port.ts'
-import { buildIndex } from './build-index.ts'
-import { cleanRows } from './clean.ts'
+import type { DatasetFile, ReadOptions } from '../port.ts'
+import { offThread, THREADS } from '../threads/off-thread.ts'
+import { placeOf, withRows } from './open-rows.ts'
 import type { Library, Received, Upload } from './port.ts'
 import { checkRoom, receive } from './receive.ts'
-import { RowIndex } from './row-index.ts'
-import { type RowWriter, withWriters } from './row-writer.ts'
 import { pageOf } from './rows.ts'
-import { FILES, newId, type Shelf } from './shelf.ts'
-import { splitRows } from './split-rows.ts'
+import { newId, type Shelf } from './shelf.ts'
 
 export interface LibraryOptions {
   store: DatasetStore
   shelf: Shelf
-  datasets: Pick<Datasets, 'check'>
   limits: ExpansionLimits & { maxUploadBytes: number }
 }
 
@@ -28,11 +22,11 @@ export function createOpener(store: DatasetStore, shelf: Shelf): (id: string) =>
   return async (id) => {
     const dataset = await store.get(id)
     if (!dataset) throw missing(id)
-    return { handle: await shelf.open(id, 'data'), name: fileNameOf(dataset) }
+    return { handle: await shelf.open(id, 'data'), name: fileNameOf(dataset), reading: dataset.reading }
   }
 }
 
-export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions): Library {
+export function createLibrary({ store, shelf, limits }: LibraryOptions): Library {
   const find = async (id: string): Promise<DatasetRecord> => {
     const dataset = await store.get(id)
     if (!dataset) throw missing(id)
@@ -41,34 +35,31 @@ export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions
 
   const shown = async (dataset: DatasetRecord): Promise<Dataset> => told(dataset, await store.uses([dataset.id]))
 
-  const withRows = async <T>(dataset: DatasetRecord, work: (index: RowIndex) => Promise<T>): Promise<T> => {
-    const index = await shelf.open(dataset.id, 'index')
-    const inPlace = dataset.container === 'jsonl' && !dataset.compressed
-    const rows = await shelf.open(dataset.id, inPlace ? 'data' : 'rows').catch(async (error) => {
-      await index.close()
-      throw error
-    })
-    const opened = await RowIndex.open(index, rows)
+  /** Folders for what `work` writes; they are removed unless it succeeds. */
+  const withFolders = async <T>(count: number, work: (...folders: string[]) => Promise<T>): Promise<T> => {
+    const folders: string[] = []
     try {
-      return await work(opened)
-    } finally {
-      await opened.close()
+      for (let i = 0; i < count; i++) folders.push(await shelf.temporary())
+      return await work(...folders)
+    } catch (error) {
+      await Promise.all(folders.map((folder) => shelf.remove(folder)))
+      throw error
     }
   }
 
   /** What was received becomes a data set; when it is there already, `received` goes. */
   const add = async (
     received: Received,
-    { name, fileName, format }: Upload,
+    { name, fileName, reading = {} }: Upload,
     origin: DatasetOrigin | null = null,
   ): Promise<{ dataset: DatasetRecord; inserted: boolean }> => {
-    const identity = identityOf(received.sha256, fileName, format)
+    const identity = identityOf(received.sha256, fileName, reading)
     try {
       const there = await store.byIdentity(identity)
       if (there) return { dataset: there, inserted: false }
-      const { rows, container, compressed } = await buildIndex(received.folder, fileName, limits)
-      const handle = await open(join(received.folder, FILES.data), 'r')
-      const report = await datasets.check({ handle, name: fileName }, format).finally(() => handle.close())
+      const { folder } = received
+      const taken = await offThread('takeIn', { folder, name: fileName, reading, limits, threads: THREADS })
+      const { rows, container, compressed, report } = taken
       const id = newId()
       await shelf.publish(received.folder, id)
       const result = await store
@@ -85,6 +76,7 @@ export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions
           sha256: received.sha256,
           valid: report.valid,
           origin,
+          reading,
           createdAt: new Date().toISOString(),
           report,
         })
@@ -100,8 +92,8 @@ export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions
   }
 
   /** Rows that were made of another data set's, as a data set. */
-  const made = async (part: Received, name: string, origin: DatasetOrigin): Promise<Dataset> =>
-    shown((await add(part, { name, fileName: 'rows.jsonl' }, origin)).dataset)
+  const made = async (part: Received, name: string, reading: ReadOptions, origin: DatasetOrigin): Promise<Dataset> =>
+    shown((await add(part, { name, fileName: 'rows.jsonl', reading }, origin)).dataset)
 
   return {
     async receive(bytes, expected) {
@@ -146,7 +138,7 @@ export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions
 
     async rows(id, page) {
       const dataset = await find(id)
-      return await withRows(dataset, (index) => pageOf(dataset, index, page))
+      return await withRows(placeOf(shelf.root, dataset), (index) => pageOf(dataset, index, page))
     },
 
     async remove(id) {
@@ -164,36 +156,40 @@ export function createLibrary({ store, shelf, datasets, limits }: LibraryOptions
           `"${dataset.name}" has rows with errors: ${dataset.report.errors.slice(0, 3).join(' | ')}. ` +
             'Drop or mend them first: POST /datasets/{id}/clean',
         )
-      const parts = await withRows(dataset, async (index) => {
-        await checkRoom(shelf.root, dataset.bytes)
-        return await splitRows(index, request, shelf)
-      })
+      await checkRoom(shelf.root, dataset.bytes)
+      const { reading = {} } = dataset
+      const rows = placeOf(shelf.root, dataset)
+      const parts = await withFolders(2, (...folders) =>
+        offThread('splitFile', { rows, reading, request, folders: folders as [string, string] }),
+      )
       const of = (part: 'train' | 'validation') => ({ operation: 'split', dataset_id: id, part }) as const
-      const train = await made(parts.train, `${stem(dataset.name)}.train.jsonl`, of('train')).catch(async (error) => {
+      const name = stem(dataset.name)
+      const train = await made(parts.train, `${name}.train.jsonl`, reading, of('train')).catch(async (error) => {
         await shelf.remove(parts.validation.folder)
         throw error
       })
-      const validation = await made(parts.validation, `${stem(dataset.name)}.validation.jsonl`, of('validation'))
+      const validation = await made(parts.validation, `${name}.validation.jsonl`, reading, of('validation'))
       return { train, validation }
     },
 
     async clean(id, request) {
       const dataset = await find(id)
-      const { received, ...done } = await withRows(dataset, async (index) => {
-        if (request.dry_run) return { received: null, ...(await cleanRows(index, request, null)) }
-        await checkRoom(shelf.root, dataset.bytes)
-        return await withWriters(shelf, 1, async (writer) => {
-          const cleaned = await cleanRows(index, request, writer as RowWriter)
-          if (cleaned.rowsAfter === 0) throw nothingLeft(dataset)
-          return { received: await (writer as RowWriter).finish(), ...cleaned }
-        })
+      if (!request.dry_run) await checkRoom(shelf.root, dataset.bytes)
+      const { reading = {} } = dataset
+      const rows = placeOf(shelf.root, dataset)
+      const { received, rowsAfter, repairs } = await withFolders(request.dry_run ? 0 : 1, async (folder?: string) => {
+        const cleaned = await offThread('cleanFile', { rows, reading, request, folder: folder ?? null })
+        if (folder !== undefined && cleaned.rowsAfter === 0) throw nothingLeft(dataset)
+        return cleaned
       })
       const origin = { operation: 'clean', dataset_id: id } as const
+      // What was converted has the names that its format has.
+      const asNow = request.repairs.includes('convert') ? {} : reading
       return {
-        dataset: received && (await made(received, `${stem(dataset.name)}.clean.jsonl`, origin)),
+        dataset: received && (await made(received, `${stem(dataset.name)}.clean.jsonl`, asNow, origin)),
         rows_before: dataset.rows,
-        rows_after: done.rowsAfter,
-        repairs: done.repairs,
+        rows_after: rowsAfter,
+        repairs,
       }
     },
 
@@ -213,10 +209,11 @@ const missing = (id: string) =>
   new ServiceError('not_found', `There is no data set ${id}; GET /datasets lists those that are there`)
 
 /** The same bytes mean other rows when they are read in another way. */
-function identityOf(sha256: string, fileName: string, format: string | undefined): string {
+function identityOf(sha256: string, fileName: string, { format, columns, tags }: ReadOptions): string {
   const { kind, gzip } = containerOf(fileName)
+  const names = [columns, tags].map((map) => Object.entries(map ?? {}).sort())
   return createHash('sha256')
-    .update(JSON.stringify([sha256, kind, gzip, format ?? null]))
+    .update(JSON.stringify([sha256, kind, gzip, format ?? null, ...(names.flat().length > 0 ? names : [])]))
     .digest('hex')
 }
 

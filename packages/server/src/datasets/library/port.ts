@@ -2,7 +2,6 @@ import type {
   CleanRequest,
   CleanResponse,
   Dataset,
-  DatasetFormat,
   DatasetsResponse,
   DeletedDataset,
   RowsResponse,
@@ -10,7 +9,7 @@ import type {
   SplitResponse,
   UploadResponse,
 } from '@mlx-training/contract'
-import type { DatasetFile } from '../port.ts'
+import type { DatasetFile, ReadOptions } from '../port.ts'
 
 /** A file on its way in, complete on the disk and not yet a data set. */
 export interface Received {
@@ -25,7 +24,7 @@ export interface Upload {
   name: string
   /** Its endings say what the file is packed in. */
   fileName: string
-  format?: DatasetFormat
+  reading?: ReadOptions
 }
 
 /** Uploaded data sets. Ids that aren't there: ServiceError('not_found'). */

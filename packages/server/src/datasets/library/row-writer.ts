@@ -2,68 +2,58 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { AppendFile } from './append-file.ts'
 import type { Received } from './port.ts'
-import { FILES, type Shelf } from './shelf.ts'
+import { FILES } from './shelf.ts'
 
 /** Writes rows as a new file of JSON Lines, as if it had been uploaded. */
 export class RowWriter {
-  readonly #shelf: Shelf
   readonly #folder: string
   readonly #file: AppendFile
   readonly #hash = createHash('sha256')
-  rows = 0
 
-  private constructor(shelf: Shelf, folder: string, file: AppendFile) {
-    this.#shelf = shelf
+  private constructor(folder: string, file: AppendFile) {
     this.#folder = folder
     this.#file = file
   }
 
-  static async create(shelf: Shelf): Promise<RowWriter> {
-    const folder = await shelf.temporary()
-    return new RowWriter(shelf, folder, await AppendFile.create(join(folder, FILES.data)))
+  static async create(folder: string): Promise<RowWriter> {
+    return new RowWriter(folder, await AppendFile.create(join(folder, FILES.data)))
   }
 
   /** A row of JSON. One that stood in an array may have line breaks between its tokens. */
   add(row: Buffer): void {
     const line = Buffer.allocUnsafe(row.length + 1)
     row.copy(line)
-    for (let at = 0; at < row.length; at++) if (line[at] === 0x0a || line[at] === 0x0d) line[at] = 0x20
+    for (const lineBreak of [0x0a, 0x0d])
+      for (let at = row.indexOf(lineBreak); at !== -1; at = row.indexOf(lineBreak, at + 1)) line[at] = 0x20
     line[row.length] = 0x0a
-    this.#hash.update(line)
     this.#file.add(line)
-    this.rows++
   }
 
   async flush(): Promise<void> {
-    await this.#file.flush()
+    await this.#file.flush(undefined, (bytes) => this.#hash.update(bytes))
   }
 
-  /** Whoever gets it takes care of its folder. */
   async finish(): Promise<Received> {
+    await this.#file.flush(0, (bytes) => this.#hash.update(bytes))
     await this.#file.finish()
-    await this.#file.close()
     return { folder: this.#folder, sha256: this.#hash.digest('hex'), bytes: this.#file.size }
   }
 
-  /** Instead of finish, or after it failed. */
-  async discard(): Promise<void> {
-    await this.#file.close().catch(() => {})
-    await this.#shelf.remove(this.#folder)
+  async close(): Promise<void> {
+    await this.#file.close()
   }
 }
 
-/** Makes writers for `work`, which finishes them; when it fails nothing is left of them. */
+/** Makes a writer for each folder. Whoever made the folders takes care of them. */
 export async function withWriters<T>(
-  shelf: Shelf,
-  count: number,
+  folders: readonly string[],
   work: (...writers: RowWriter[]) => Promise<T>,
 ): Promise<T> {
   const writers: RowWriter[] = []
   try {
-    for (let i = 0; i < count; i++) writers.push(await RowWriter.create(shelf))
+    for (const folder of folders) writers.push(await RowWriter.create(folder))
     return await work(...writers)
-  } catch (error) {
-    await Promise.all(writers.map((writer) => writer.discard()))
-    throw error
+  } finally {
+    await Promise.all(writers.map((writer) => writer.close()))
   }
 }

@@ -10,7 +10,7 @@ const PAGE_BYTES = 4 * 1024 * 1024
 const TEXT_CHARACTERS = 2000
 
 export async function pageOf(
-  { id, report, container }: DatasetRecord,
+  { id, report, container, reading = {} }: DatasetRecord,
   index: RowIndex,
   { offset, limit, issues: onlyIssues }: { offset: number; limit: number; issues: boolean },
 ): Promise<RowsResponse> {
@@ -26,7 +26,7 @@ export async function pageOf(
     if (!entry || (rows.length > 0 && bytesSoFar + entry.length > PAGE_BYTES)) break
     bytesSoFar += entry.length
     const told = report.issues.filter((issue) => issue.sample === sample)
-    rows.push(rowOf(await index.bytes(entry), sample, entry.line, container, told))
+    rows.push(rowOf(await index.bytes(entry), sample, entry.line, { container, reading }, told))
   }
   const next = offset + rows.length
   return { dataset_id: id, total, offset, rows, next_offset: next < total && rows.length > 0 ? next : null }
@@ -43,11 +43,11 @@ function rowOf(
   bytes: Buffer,
   sample: number,
   line: number,
-  container: DatasetRecord['container'],
+  { container, reading }: Required<Pick<DatasetRecord, 'container' | 'reading'>>,
   told: DatasetIssue[],
 ): DatasetRow {
   const hasLines = container !== 'parquet'
-  const { conversation, issues } = examine(bytes, sample, hasLines ? line : 1, container === 'json')
+  const { conversation, issues } = examine(bytes, sample, hasLines ? line : 1, reading, container === 'json')
   const found = new Set(issues.map(({ code }) => code))
   /** The report knows where in the file the row begins. */
   const asTold = (issue: DatasetIssue) =>

@@ -1,68 +1,58 @@
-/** splitRows: a data set's rows in two files, each row by a hash of what it says. */
+/** splitFile: a data set's rows in two files, each row by a hash of what it says. */
 import { ServiceError, type SplitRequest } from '@mlx-training/contract'
-import { Pass } from '../pass.ts'
-import { plural } from '../words.ts'
+import type { ReadOptions } from '../port.ts'
+import { Examiner } from './examine.ts'
+import { type RowsPlace, withRows } from './open-rows.ts'
 import { place } from './place.ts'
 import type { Received } from './port.ts'
 import type { RowIndex } from './row-index.ts'
 import { withWriters } from './row-writer.ts'
-import type { Shelf } from './shelf.ts'
-import { Turns } from './turns.ts'
+
+export interface SplitTask {
+  rows: RowsPlace
+  reading: ReadOptions
+  request: SplitRequest
+  /** For the rows to train on, and for those that are held out. */
+  folders: readonly [string, string]
+}
 
 /**
  * The engine's rule (its hold_out): rows whose place is below the share are held out, at least one and not all. All rows must
  * be good. ServiceError('invalid_parameters') for fewer than two different ones.
  */
-export async function splitRows(
-  index: RowIndex,
-  { validation_share: share, seed }: SplitRequest,
-  shelf: Shelf,
-): Promise<{ train: Received; validation: Received }> {
-  const places = await placesOf(index, seed)
-  const isHeld = rule(places, share)
-  return await withWriters(shelf, 2, async (...writers) => {
-    const [train, validation] = writers as [(typeof writers)[0], (typeof writers)[0]]
-    const turns = new Turns()
-    let sample = 0
-    for await (const rows of index.all()) {
-      for (const row of rows) {
-        const side = isHeld(places[sample++] as number) ? validation : train
-        side.add(row)
-        await turns.after(row.length)
+export async function splitFile({
+  rows: from,
+  reading,
+  request,
+  folders,
+}: SplitTask): Promise<{ train: Received; validation: Received }> {
+  return await withRows(from, async (index) => {
+    const places = await placesOf(index, reading, request.seed)
+    const isHeld = rule(places, request.validation_share)
+    return await withWriters(folders, async (...writers) => {
+      const [train, validation] = writers as [(typeof writers)[0], (typeof writers)[0]]
+      let sample = 0
+      for await (const rows of index.all()) {
+        for (const row of rows) (isHeld(places[sample++] as number) ? validation : train).add(row)
+        await train.flush()
+        await validation.flush()
       }
-      await train.flush()
-      await validation.flush()
-    }
-    return { train: await train.finish(), validation: await validation.finish() }
+      return { train: await train.finish(), validation: await validation.finish() }
+    })
   })
 }
 
-async function placesOf(index: RowIndex, seed: number | undefined): Promise<Float64Array> {
+async function placesOf(index: RowIndex, reading: ReadOptions, seed: number | undefined): Promise<Float64Array> {
   const places = new Float64Array(index.count)
-  let good = 0
-  const pass = new Pass({
-    size: 0,
-    maxSeen: 0,
-    onGood: (row) => {
-      places[good++] = place(row, seed)
-    },
-  })
-  const turns = new Turns()
-  const line = Buffer.from('\n')
+  const examiner = new Examiner(reading)
+  let sample = 0
   for await (const rows of index.all())
     for (const row of rows) {
-      pass.push(oneLine(row))
-      pass.push(line)
-      await turns.after(row.length)
+      const { conversation } = examiner.examine(row)
+      if (!conversation) throw new Error(`Sample ${sample} of a valid data set is not good`)
+      places[sample++] = place(conversation, seed)
     }
-  pass.end()
-  if (good !== index.count)
-    throw new Error(`${index.count - good} of ${plural(index.count, 'row')} of a valid data set are not good`)
   return places
-}
-
-function oneLine(row: Buffer): Buffer {
-  return row.includes(0x0a) ? Buffer.from(row.toString('latin1').replaceAll('\n', ' '), 'latin1') : row
 }
 
 function rule(places: Float64Array, share: number): (place: number) => boolean {

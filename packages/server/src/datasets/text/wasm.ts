@@ -1,6 +1,7 @@
-/** A few words of WebAssembly's binary format (https://webassembly.github.io/spec/core/binary), enough for one small module. */
+/** A few words of WebAssembly's binary format (https://webassembly.github.io/spec/core/binary), enough for small modules. */
 
 const I32 = 0x7f
+const I64 = 0x7e
 const V128 = 0x7b
 
 /** Code: opcodes and their immediates, flattened. */
@@ -10,9 +11,9 @@ export type Code = readonly (number | Code)[]
 export function unsigned(value: number): number[] {
   return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...unsigned(value >>> 7)]
 }
-function signed(value: number): number[] {
-  if (value >= -0x40 && value < 0x40) return [value & 0x7f]
-  return [(value & 0x7f) | 0x80, ...signed(value >> 7)]
+function signed(value: bigint): number[] {
+  const low = Number(value & 0x7fn)
+  return value >= -0x40n && value < 0x40n ? [low] : [low | 0x80, ...signed(value >> 7n)]
 }
 
 const simd = (opcode: number): number[] => [0xfd, ...unsigned(opcode)]
@@ -27,7 +28,7 @@ const words4 = (word: number): Code => [
 export const get = (local: number): Code => [0x20, local]
 export const set = (local: number): Code => [0x21, local]
 export const tee = (local: number): Code => [0x22, local]
-export const i32 = (value: number): Code => [0x41, signed(value)]
+export const i32 = (value: number): Code => [0x41, signed(BigInt(value))]
 /** `body` again and again while it leaves a number that is not 0. */
 export const repeat = (...body: Code): Code => [0x03, 0x40, body, 0x0d, 0, 0x0b]
 /** `body` from its beginning whenever it says `again`; whoever comes to its end goes on behind it. */
@@ -81,6 +82,15 @@ export const v = {
   wordMul: simd(0xb5),
 } as const
 
+export const i64 = {
+  const: (value: bigint): Code => [0x42, signed(BigInt.asIntN(64, value))],
+  load: (offset: number): Code => [0x29, 3, unsigned(offset)],
+  store: (offset: number): Code => [0x37, 3, unsigned(offset)],
+  add: 0x7c,
+  xor: 0x85,
+  rotr: 0x8a,
+} as const
+
 export const load8 = (offset: number): Code => [0x2d, 0, unsigned(offset)]
 export const store8 = (offset: number): Code => [0x3a, 0, unsigned(offset)]
 export const store32 = (offset: number): Code => [0x36, 2, unsigned(offset)]
@@ -101,9 +111,10 @@ export interface Body {
   /** Arguments, which are the first locals; a function gives back one number or, with `result: false`, none. */
   arguments: number
   result: boolean
-  /** Further locals, numbers before vectors. */
+  /** Further locals: numbers of 32 bits, then vectors, then numbers of 64. */
   words: number
   vectors: number
+  longs?: number
   code: Code
 }
 
@@ -118,8 +129,9 @@ export function assemble<Names extends string>(
     return [id, unsigned(flat.length), flat]
   }
   const name = (text: string) => [text.length, [...text].map((letter) => letter.charCodeAt(0))]
-  const code = bodies.map(({ words, vectors, code }) => {
-    const flat = flatten([2, unsigned(words), I32, unsigned(vectors), V128, code, 0x0b])
+  const code = bodies.map(({ words, vectors, longs = 0, code }) => {
+    const locals = [3, unsigned(words), I32, unsigned(vectors), V128, unsigned(longs), I64]
+    const flat = flatten([locals, code, 0x0b])
     return [unsigned(flat.length), flat]
   })
   const types = bodies.map((body) => [

@@ -9,6 +9,7 @@ import type { Maps } from '../formats/index.ts'
 import { Pass, runPass } from '../pass.ts'
 import type { Report } from '../report.ts'
 import { SnapshotWriter } from '../snapshot-writer.ts'
+import type { RawRow } from '../split/row.ts'
 import { startsLines } from '../split/rows.ts'
 import { checkInRanges, RANGE_BYTES } from './ranges.ts'
 
@@ -22,8 +23,8 @@ export interface CheckTask extends Maps {
   file: OpenFile
   asked: DatasetFormat | undefined
   limits: ExpansionLimits
-  /** The file to train on, when `file` is to be held out: read first. */
-  trained?: OpenFile | undefined
+  /** The file to train on, and how that is read, when `file` is to be held out: read first. */
+  trained?: (OpenFile & Pick<CheckTask, 'asked' | 'columns' | 'tags'>) | undefined
   /** Where a snapshot of the good rows is written, if the file has no error. */
   snapshots?: string | undefined
   /** How many may share a large file. */
@@ -35,23 +36,33 @@ export interface Checked {
   snapshot: { path: string; sha256: string } | null
   /** With `trained`. */
   leakage: Leakage | null
+  container: 'array' | 'lines' | null
+}
+
+/** Takes every row as it lies in the file. */
+export interface RowTaker {
+  add(row: RawRow): void
+  flush(): Promise<void>
+}
+
+interface Examined extends Pick<Checked, 'report' | 'container'> {
+  duplicates: Duplicates
 }
 
 /** Smaller files are read before threads have started. */
 const SHARED_FROM = 4 * RANGE_BYTES
 
-export async function check(task: CheckTask): Promise<Checked> {
-  const trained =
-    task.trained && (await examine({ ...task, file: task.trained, trained: undefined }, undefined)).duplicates
+export async function check(task: CheckTask, taker?: RowTaker): Promise<Checked> {
+  const trained = task.trained && (await examine({ ...task, ...task.trained, file: task.trained })).duplicates
   if (task.snapshots === undefined) {
-    const { report, duplicates } = await examine(task, trained)
-    return { report, snapshot: null, leakage: trained ? duplicates.leakage : null }
+    const { report, duplicates, container } = await examine(task, { trained, taker })
+    return { report, snapshot: null, leakage: trained ? duplicates.leakage : null, container }
   }
   const writer = await SnapshotWriter.create(task.snapshots)
   try {
-    const { report, duplicates } = await examine(task, trained, writer)
+    const { report, duplicates, container } = await examine(task, { trained, writer })
     const snapshot = report.valid && report.format !== null ? await writer.publish() : null
-    return { report, snapshot, leakage: trained ? duplicates.leakage : null }
+    return { report, snapshot, leakage: trained ? duplicates.leakage : null, container }
   } finally {
     await writer.close()
   }
@@ -59,32 +70,41 @@ export async function check(task: CheckTask): Promise<Checked> {
 
 async function examine(
   { file, asked, limits, columns, tags, threads }: CheckTask,
-  trained: Duplicates | undefined,
-  writer?: SnapshotWriter,
-): Promise<{ report: Report; duplicates: Duplicates }> {
+  {
+    trained,
+    writer,
+    taker,
+  }: { trained?: Duplicates | undefined; writer?: SnapshotWriter; taker?: RowTaker | undefined } = {},
+): Promise<Examined> {
   const source = await Source.of(file.fd, file.name)
   const maps = { columns, tags, asked, trained }
   const { chunks, kind, gzip, lines } = await openOffThread(source, limits)
   if (
     !writer &&
+    !taker &&
     threads > 1 &&
     kind === 'plain' &&
     !gzip &&
     source.size >= SHARED_FROM &&
     startsLines(await source.slice(0, 2))
   )
-    return await checkInRanges(source, maps, threads)
+    return { ...(await checkInRanges(source, maps, threads)), container: 'lines' }
   const pass = new Pass({
     ...maps,
     size: source.size,
     onGood: writer && ((row, sample) => writer.add(row, sample)),
+    onRow: taker && ((row) => taker.add(row)),
   })
   // After the first bad row nothing will be published, but the rest is still checked for the report.
-  const write = async () => (pass.hasErrors ? writer?.discard() : await writer?.flush())
+  const write = async () => {
+    if (pass.hasErrors) writer?.discard()
+    else await writer?.flush()
+    await taker?.flush()
+  }
   const report = await runPass(chunks, pass, write)
-  const { duplicates } = pass
-  if (lines === 'records') return { report: withoutLines(report), duplicates }
+  const { duplicates, container } = pass
+  if (lines === 'records') return { report: withoutLines(report), duplicates, container }
   // Bytes of what a table was turned into mean nothing to anybody.
   const issues = kind === 'plain' ? report.issues : report.issues.map((issue) => ({ ...issue, offset: null }))
-  return { report: { ...report, issues }, duplicates }
+  return { report: { ...report, issues }, duplicates, container }
 }

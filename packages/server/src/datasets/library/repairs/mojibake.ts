@@ -1,7 +1,8 @@
 import { damageOf } from '../../checks/damage.ts'
+import type { ReadOptions } from '../../port.ts'
 import { quote } from '../../words.ts'
 import type { Repair } from './repair.ts'
-import { mapTexts } from './texts.ts'
+import { mapTexts, textsOf } from './texts.ts'
 
 /** Windows-1252 from 0x80 on; what it leaves free is taken as Latin-1 has it, as decoders do. */
 const WINDOWS_1252 = '€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ'
@@ -14,14 +15,17 @@ const SEQUENCES = new RegExp(`[Â-ß]${TRAIL}|[à-ï]${TRAIL}{2}|[ð-ô]${TRAIL}
 const MAX_PASSES = 3
 
 /** Texts that were UTF-8, read as Windows-1252 or Latin-1 and saved as UTF-8 again: "Ã¤" is "ä" once more. */
-export const fixMojibake: Repair = ({ row }) => {
-  let example = ''
-  const fixed = mapTexts(row, (text) => {
-    const mended = mend(text)
-    if (mended !== text && example === '') example = firstChange(text)
-    return mended
-  })
-  return fixed && { row: fixed, what: `Decoded anew: ${example}` }
+export function fixMojibake(reading: ReadOptions): Repair {
+  const texts = textsOf(reading)
+  return ({ row }) => {
+    let example = ''
+    const fixed = mapTexts(row, texts, (text) => {
+      const mended = mend(text)
+      if (mended !== text && example === '') example = firstChange(text)
+      return mended
+    })
+    return fixed && { row: fixed, what: `Decoded anew: ${example}` }
+  }
 }
 
 function mend(text: string): string {
