@@ -15,6 +15,7 @@ const LAYERS = [
   ['webhooks'],
   ['providers'],
   ['evaluation'],
+  ['openai'],
   ['http'],
   ['app'],
   ['main'],

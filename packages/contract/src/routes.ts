@@ -14,6 +14,16 @@ import {
   StatusResponse,
 } from './job.ts'
 import { ModelsResponse } from './model.ts'
+import {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionRequest,
+  Completion,
+  CompletionRequest,
+  OpenAIError,
+  OpenAIModel,
+  OpenAIModels,
+} from './openai.ts'
 import { CloneRequest, EstimateRequest, EstimateResponse, StartRequest, StartResponse } from './start.ts'
 import { PreviewRequest, PreviewResponse } from './supervision.ts'
 import {
@@ -40,7 +50,7 @@ export interface Route {
   method: 'GET' | 'POST' | 'DELETE'
   path: string
   summary: string
-  tag: 'service' | 'training' | 'datasets' | 'generation' | 'models'
+  tag: 'service' | 'training' | 'datasets' | 'generation' | 'models' | 'openai'
   /** none: open; optional: works without a key, a presented key must be valid; required. */
   auth: 'none' | 'optional' | 'required'
   scope: Scope
@@ -60,6 +70,8 @@ export interface Route {
   upload?: boolean
   /** Content type of a 200 answer that is a file. */
   file?: string
+  /** Schema of its error answers, where they are not of the usual shape. */
+  error?: TSchema
 }
 
 const experiment = Type.Object({ name: ExperimentName })
@@ -351,6 +363,51 @@ export const ROUTES = {
     auth: 'none',
     scope: 'read',
     response: ProvidersResponse,
+  },
+  openaiChat: {
+    method: 'POST',
+    path: '/v1/chat/completions',
+    summary: "OpenAI's chat completions",
+    tag: 'openai',
+    auth: 'optional',
+    scope: 'generate',
+    body: ChatCompletionRequest,
+    response: ChatCompletion,
+    events: ChatCompletionChunk,
+    error: OpenAIError,
+  },
+  openaiCompletions: {
+    method: 'POST',
+    path: '/v1/completions',
+    summary: "OpenAI's completions of plain text",
+    tag: 'openai',
+    auth: 'optional',
+    scope: 'generate',
+    body: CompletionRequest,
+    response: Completion,
+    events: Completion,
+    error: OpenAIError,
+  },
+  openaiModels: {
+    method: 'GET',
+    path: '/v1/models',
+    summary: 'The models of GET /models, and their checkpoints, as OpenAI lists models',
+    tag: 'openai',
+    auth: 'optional',
+    scope: 'read',
+    response: OpenAIModels,
+    error: OpenAIError,
+  },
+  openaiModel: {
+    method: 'GET',
+    path: '/v1/models/:model',
+    summary: 'One of them; its id may have slashes',
+    tag: 'openai',
+    auth: 'optional',
+    scope: 'read',
+    params: Type.Object({ model: Type.String({ description: 'e.g. fine-tuned/NAME@step-100' }) }),
+    response: OpenAIModel,
+    error: OpenAIError,
   },
 } as const satisfies Record<string, Route>
 export type RouteName = keyof typeof ROUTES

@@ -19,6 +19,7 @@ import { health } from './http/health.ts'
 import { acceptJsonOnly } from './http/json.ts'
 import { measureAnswers, metricsText } from './http/metrics.ts'
 import { models as listModels } from './http/models.ts'
+import { openai } from './http/openai.ts'
 import { addOpenApi } from './http/openapi.ts'
 import { createReadiness, ready } from './http/readiness.ts'
 import { requestId } from './http/request-id.ts'
@@ -31,6 +32,7 @@ import type { JobService } from './jobs/port.ts'
 import type { Sweeper } from './jobs/sweeper.ts'
 import type { Metrics } from './metrics/metrics.ts'
 import type { Models } from './models/port.ts'
+import { oneParameter } from './openai/paths.ts'
 import type { Providers } from './providers/index.ts'
 import type { Store } from './store/port.ts'
 
@@ -71,6 +73,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     // Host is checked by a guard, which answers in our shape; Node looks for overdue requests every 5 s.
     http: { requireHostHeader: false, connectionsCheckingInterval: 5000 },
     routerOptions: { maxParamLength: 200 },
+    rewriteUrl: ({ url = '/' }) => oneParameter(url),
     clientErrorHandler: clientError,
     frameworkErrors: (error, request, reply) => sendError(error, request, reply),
   })
@@ -111,6 +114,7 @@ function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
     models: listModels(deps),
     generate: generate({ ...deps, closing }),
     compare: compare({ ...deps, closing }),
+    ...openai({ ...deps, closing }),
     providers: async () => deps.providers.list(),
   }
 }

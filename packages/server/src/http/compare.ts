@@ -3,7 +3,7 @@ import { createAsker } from '../evaluation/answer.ts'
 import { compare as compareModels } from '../evaluation/compare.ts'
 import type { Providers } from '../providers/index.ts'
 import { clientSignal } from './client-signal.ts'
-import { streamAnswer } from './generate-stream.ts'
+import { ownWording, streamAnswer } from './generate-stream.ts'
 import type { Handler } from './routes.ts'
 import type { SseTimes } from './sse.ts'
 
@@ -21,9 +21,11 @@ export const compare = ({
     const client = clientSignal(reply, closing)
     try {
       const answers = compareModels(body, { asker, providers }, client.signal)
-      if (body.stream)
+      if (body.stream) {
+        const wording = ownWording(request, ({ summary }: CompareResponse) => ({ summary }))
         // It has written the answer itself.
-        return (await streamAnswer(reply, request, answers, ({ summary }) => ({ summary }), sseTimes)) as never
+        return (await streamAnswer(reply, request, answers, wording, sseTimes)) as never
+      }
       return await last(answers)
     } finally {
       client.release()

@@ -2,6 +2,8 @@ import type { Socket } from 'node:net'
 import { type ErrorBody, type ErrorCode, ROUTES, ServiceError } from '@mlx-training/contract'
 import type { ConnectionError, FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { closest } from '../files/closest.ts'
+import { isFacade, openAIError, openAIStatus } from '../openai/errors.ts'
+import { whyAbsent } from '../openai/paths.ts'
 import { newRequestId, requestId } from './request-id.ts'
 import { validationError } from './validation.ts'
 
@@ -40,6 +42,8 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   reply.header('x-request-id', request.id)
   if (told.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="mlx-distributed-training"')
   if (told.retryAfter !== undefined) reply.header('retry-after', Math.ceil(told.retryAfter))
+  if (isFacade(request.url))
+    return reply.code(openAIStatus(told)).type('application/json').send(openAIError(told, request.is404))
   return reply
     .code(told.status)
     .type('application/json')
@@ -68,6 +72,8 @@ export function notFound(request: FastifyRequest, reply: FastifyReply): FastifyR
     const detail = `${path} answers ${allowed}, not ${request.method}${hint}`
     return sendError(new ServiceError('method_not_allowed', detail), request, reply)
   }
+  const absent = whyAbsent(path)
+  if (absent !== undefined) return sendError(new ServiceError('not_found', absent), request, reply)
   const guess = nearestRoute(request.method, path)
   const hint = guess ? `; did you mean ${guess}?` : '; GET /openapi.json lists what there is'
   return sendError(new ServiceError('not_found', `There is no ${request.method} ${short(path)}${hint}`), request, reply)

@@ -415,6 +415,61 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
       },
     },
   },
+  openaiChat: {
+    body: {
+      model: 'fine-tuned/my_lora_experiment',
+      messages: [
+        { role: 'system', content: 'Answer briefly' },
+        { role: 'user', content: 'Explain quantum computing in simple terms' },
+      ],
+      max_tokens: 100,
+    },
+    response: {
+      id: 'chatcmpl-1f0c6f0e2c2b4f6f9c0e8a1d7b3a5c4e',
+      object: 'chat.completion',
+      created: 1705314600,
+      model: 'fine-tuned/my_lora_experiment',
+      system_fingerprint: 'fp_9f3a61c02b',
+      choices: [
+        {
+          index: 0,
+          message: { role: 'assistant', content: 'Quantum computing uses qubits…', refusal: null },
+          finish_reason: 'stop',
+          logprobs: null,
+        },
+      ],
+      usage: {
+        prompt_tokens: 38,
+        completion_tokens: 95,
+        total_tokens: 133,
+        prompt_tokens_details: { cached_tokens: 12 },
+      },
+    },
+  },
+  openaiCompletions: {
+    body: { model: 'fine-tuned/my_lora_experiment', prompt: 'A qubit is', max_tokens: 20 },
+    response: {
+      id: 'cmpl-1f0c6f0e2c2b4f6f9c0e8a1d7b3a5c4e',
+      object: 'text_completion',
+      created: 1705314600,
+      model: 'fine-tuned/my_lora_experiment',
+      system_fingerprint: 'fp_9f3a61c02b',
+      choices: [{ index: 0, text: ' the unit of quantum information.', finish_reason: 'stop', logprobs: null }],
+      usage: { prompt_tokens: 4, completion_tokens: 8, total_tokens: 12, prompt_tokens_details: { cached_tokens: 0 } },
+    },
+  },
+  openaiModels: {
+    response: {
+      object: 'list',
+      data: [
+        { id: 'SmolLM2-135M-Instruct', object: 'model', created: 0, owned_by: 'bundled' },
+        { id: 'fine-tuned/my_lora_experiment', object: 'model', created: 1705312800, owned_by: 'fine_tuned' },
+      ],
+    },
+  },
+  openaiModel: {
+    response: { id: 'fine-tuned/my_lora_experiment', object: 'model', created: 1705312800, owned_by: 'fine_tuned' },
+  },
 }
 
 export const ERROR_EXAMPLE: ErrorBody = { detail: 'Error message', status_code: 400, error_type: 'ValidationError' }

@@ -1,17 +1,38 @@
+import type { ServiceError } from '@mlx-training/contract'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { logError, toServiceError } from './errors.ts'
 import { EVENT_STREAM, SSE_TIMES, type SseTimes, write } from './sse.ts'
 
+/** What a stream says, as text of server-sent events. */
+export interface Wording<Piece, Whole> {
+  piece(piece: Piece): string
+  end(whole: Whole): string
+  /** Of what fails after the first piece. */
+  error(told: ServiceError): string
+}
+
+export const data = (value: object): string => `data: ${JSON.stringify(value)}\n\n`
+
+/** Pieces as they are, at last `endOf` the whole; an error is an event of that name with the body of an error answer. */
+export const ownWording = <Whole>(
+  request: FastifyRequest,
+  endOf: (whole: Whole) => object,
+): Wording<object, Whole> => ({
+  piece: data,
+  end: (whole) => data(endOf(whole)),
+  error: (told) => `event: error\n${data(told.toBody(told.status >= 500 ? request.id : undefined))}`,
+})
+
 /**
  * Sends an answer as server-sent events. Nothing is sent before the first piece, so that what fails until then (a full
- * queue, a model that isn't there) is answered with its own status; what fails later is an event of that name.
+ * queue, a model that isn't there) is answered with its own status; what fails later is told by the wording.
  * An answer that nobody reads any more is cancelled, since leaving the loop ends the generator.
  */
 export async function streamAnswer<Piece, Whole>(
   reply: FastifyReply,
   request: FastifyRequest,
   pieces: AsyncGenerator<Piece, Whole>,
-  endOf: (whole: Whole) => object,
+  wording: Wording<Piece, Whole>,
   times: SseTimes = SSE_TIMES,
 ): Promise<void> {
   let next = await pieces.next()
@@ -31,15 +52,14 @@ export async function streamAnswer<Piece, Whole>(
   }, times.heartbeatMs)
   try {
     while (!next.done && !stop.signal.aborted) {
-      await write(response, `data: ${JSON.stringify(next.value)}\n\n`, times.stalledMs, stop)
+      await write(response, wording.piece(next.value), times.stalledMs, stop)
       next = await pieces.next()
     }
-    if (next.done) await write(response, `data: ${JSON.stringify(endOf(next.value))}\n\n`, times.stalledMs, stop)
+    if (next.done) await write(response, wording.end(next.value), times.stalledMs, stop)
   } catch (error) {
     const told = toServiceError(error)
     logError(told, request)
-    const body = JSON.stringify(told.toBody(told.status >= 500 ? request.id : undefined))
-    if (!stop.signal.aborted) await write(response, `event: error\ndata: ${body}\n\n`, times.stalledMs, stop)
+    if (!stop.signal.aborted) await write(response, wording.error(told), times.stalledMs, stop)
   } finally {
     clearInterval(heartbeat)
     response.off('close', abort)

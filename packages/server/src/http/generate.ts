@@ -2,7 +2,7 @@ import { type GenerateEnd, type GenerateRequest, PROVIDER_CLASS, ServiceError } 
 import type { Providers } from '../providers/index.ts'
 import type { Extra, GenerateInput, GenerateOutput } from '../providers/port.ts'
 import { clientSignal } from './client-signal.ts'
-import { streamAnswer } from './generate-stream.ts'
+import { ownWording, streamAnswer } from './generate-stream.ts'
 import type { Handler } from './routes.ts'
 import type { SseTimes } from './sse.ts'
 
@@ -46,7 +46,7 @@ export const generate =
           ...common(output),
         })
         // It has written the answer itself.
-        return (await streamAnswer(reply, request, pieces, endOf, sseTimes)) as never
+        return (await streamAnswer(reply, request, pieces, ownWording(request, endOf), sseTimes)) as never
       }
       const output = await provider.generate({ ...asked, model }, client.signal)
       return {

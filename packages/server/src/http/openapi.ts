@@ -7,10 +7,12 @@ import {
   ROUTES,
   type Route,
   type RouteName,
+  ServiceError,
   UploadQuery,
 } from '@mlx-training/contract'
 import type { FastifyInstance } from 'fastify'
 import type { TSchema } from 'typebox'
+import { openAIError, openAIStatus } from '../openai/errors.ts'
 import { ERROR_EXAMPLE, EXAMPLES } from './examples.ts'
 import { ROUTE_ENTRIES } from './routes.ts'
 import { VERSION } from './version.ts'
@@ -28,17 +30,19 @@ const TAGS: Record<Route['tag'], string> = {
   datasets: 'Data sets',
   generation: 'Text from base, fine-tuned and hosted models',
   models: 'Models that are here',
+  openai: "OpenAI's API, as far as it is served here: for its SDKs, with /v1 as their base URL",
 }
 
 /** Bodies and answers of the table, each once, under the name that it has there. */
 const COMPONENTS = new Map<string, TSchema>(
   [
     ErrorBody,
-    ...ROUTE_ENTRIES.flatMap(([, { body, response, stream, events }]) => [
+    ...ROUTE_ENTRIES.flatMap(([, { body, response, stream, events, error }]) => [
       body && asSent(body),
       response,
       stream,
       events,
+      error,
     ]),
   ]
     .filter((schema) => schema !== undefined)
@@ -214,12 +218,26 @@ function failuresOf(route: Route): { status: number; answer: object }[] {
   if (route.idempotent) codes.push('conflict', 'unavailable', 'insufficient_storage')
   if (route.path === ROUTES.trainEstimate.path) codes.push('unavailable')
   if (route.path === ROUTES.ready.path) codes.push('unavailable')
-  if (route.path === ROUTES.generate.path) codes.push('provider_error', 'unavailable', 'provider_timeout')
+  if (route.scope === 'generate') codes.push('provider_error', 'unavailable', 'provider_timeout')
+  if (route.error)
+    return shaped(
+      codes.map((code) => new ServiceError(code, 'Error message')),
+      route.error,
+    )
   const statuses = [...new Set(codes.map((code) => ERRORS[code][0]))].sort()
   return statuses.map((status) => {
     const types = new Set(codes.filter((code) => ERRORS[code][0] === status).map((code) => ERRORS[code][1]))
     const description = [...types].join(', ')
     const example = { ...ERROR_EXAMPLE, status_code: status, error_type: [...types][0] }
     return { status, answer: { description, ...content('application/json', ErrorBody, example) } }
+  })
+}
+
+/** The same in OpenAI's shape. */
+function shaped(errors: ServiceError[], schema: TSchema): { status: number; answer: object }[] {
+  return [...new Set(errors.map(openAIStatus))].sort().map((status) => {
+    const bodies = errors.filter((error) => openAIStatus(error) === status).map((error) => openAIError(error))
+    const description = [...new Set(bodies.map(({ error }) => error.code ?? error.type))].join(', ')
+    return { status, answer: { description, ...content('application/json', schema, bodies[0]) } }
   })
 }

@@ -1,16 +1,17 @@
 import type {
-  ChatMessage,
+  ChatTurn,
   FrameOf,
   GeneratePiece,
   ProviderName,
   ProviderState,
   TokenLogprob,
+  ToolDescription,
 } from '@mlx-training/contract'
 
 export interface GenerateInput {
   /** Without the provider's prefix. */
   model: string
-  messages: ChatMessage[] | null
+  messages: ChatTurn[] | null
   /** Plain text to continue (raw), when messages is null. */
   prompt: string | null
   maxTokens: number
@@ -31,6 +32,8 @@ export interface Extra {
   /** So many of the likeliest tokens beside each; 0: its own log-probability alone. */
   logprobs?: number
   n?: number
+  /** Descriptions of the functions that may be called, as the chat template shows them. */
+  tools?: ToolDescription[]
 }
 
 /** content_filter: the provider withheld the rest. null: another reason, or none told. */

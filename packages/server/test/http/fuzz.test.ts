@@ -95,6 +95,8 @@ const RIGHT: { [N in RouteName]?: object } = {
   datasetsClean: { repairs: ['trim', 'drop_duplicates'], dry_run: true },
   generate: { prompt: 'Hi', model: './tiny', system: 'Brief' },
   compare: { models: ['./tiny', 'fine-tuned/none'], prompt: 'Hi', reference: 'Hi', stream: false },
+  openaiChat: { messages: [{ role: 'user', content: 'Hi' }], model: './tiny', stop: 'x', tools: [], max_tokens: 5 },
+  openaiCompletions: { prompt: ['Hi'], model: './tiny', logprobs: 1, echo: null, seed: 1 },
 }
 /** Fields that are objects, whose inside is replaced as well. */
 const INSIDE: { [N in RouteName]?: string } = { trainStart: 'dataset', trainEstimate: 'dataset', trainClone: 'changes' }
@@ -110,15 +112,20 @@ function nearlyRight(name: RouteName): fc.Arbitrary<object> {
 
 const bodies = (Object.keys(ROUTES) as RouteName[]).filter((name) => 'body' in ROUTES[name])
 
-const isError = (answer: { status: number; body: unknown }) =>
-  expect(answer.body).toMatchObject({
-    detail: expect.stringMatching(/./),
-    status_code: answer.status,
-    error_type: expect.stringMatching(/^\w+Error$/),
-  })
+const isError = (answer: { status: number; body: unknown }, path: string) =>
+  expect(answer.body).toMatchObject(
+    /^\/v1(\/|$)/.test(path)
+      ? { error: { message: expect.stringMatching(/./), type: expect.stringMatching(/_error$/) } }
+      : {
+          detail: expect.stringMatching(/./),
+          status_code: answer.status,
+          error_type: expect.stringMatching(/^\w+Error$/),
+        },
+  )
 
 // A provider without its key, or that nothing answers for, is no fault of ours.
-const mayAnswer = (name: RouteName, status: number) => status < 500 || (name === 'generate' && status === 503)
+const mayAnswer = (name: RouteName, status: number) =>
+  status < 500 || (ROUTES[name].scope === 'generate' && status === 503)
 
 test.each(bodies)(
   '%s: generated bodies',
@@ -131,7 +138,7 @@ test.each(bodies)(
         const answer = await service.call('POST', path, JSON.stringify(body))
         seen[answer.status] = (seen[answer.status] ?? 0) + 1
         if (answer.status === 200) return
-        isError(answer)
+        isError(answer, path)
         expect(mayAnswer(name, answer.status), JSON.stringify(answer.body)).toBe(true)
       }),
       { numRuns: 300 },
@@ -152,7 +159,7 @@ test('bytes as bodies', async () => {
       })
       expect(status).toBeGreaterThanOrEqual(400)
       expect(status).toBeLessThan(500)
-      isError({ status, body: JSON.parse(body) })
+      isError({ status, body: JSON.parse(body) }, ROUTES[name].path)
     }),
     { numRuns: 300 },
   )
@@ -168,6 +175,7 @@ test('paths and queries', async () => {
       'events',
       'generate',
       'docs',
+      'v1',
       'a',
       '..',
       '.',
@@ -187,7 +195,7 @@ test('paths and queries', async () => {
     fc.asyncProperty(fc.constantFrom('GET', 'POST', 'DELETE'), path, query, async (method, where, what) => {
       const answer = await service.call(method as 'GET', where + what)
       expect(answer.status).toBeLessThan(500)
-      if (answer.status >= 400) isError(answer)
+      if (answer.status >= 400) isError(answer, where)
     }),
     { numRuns: 300 },
   )
@@ -214,7 +222,7 @@ test('headers', async () => {
         const url = path.replace(':name', 'nobody')
         const answer = await service.call(method, url, method === 'POST' ? {} : undefined, { [key]: text })
         expect(mayAnswer(name, answer.status), JSON.stringify(answer.body)).toBe(true)
-        if (answer.status >= 400) isError(answer)
+        if (answer.status >= 400) isError(answer, url)
       },
     ),
     { numRuns: 300 },
