@@ -15,7 +15,7 @@ from mlx_lm import load as mlx_lm_load
 from harness import Frames, files, newest, numbers, of, questions, train, train_command, write_snapshot
 from mlx_engine import platform
 from mlx_engine.process import Engine
-from mlx_engine.protocol import EngineError
+from mlx_engine.protocol import EngineError, Suspend
 from mlx_engine.training import checkpoint
 from mlx_engine.training.method import prepare
 from mlx_engine.training.run import Run
@@ -131,6 +131,29 @@ def test_where_it_goes_on_does_not_depend_on_checkpoints(tmp_path: Path, gap: Pa
         assert begin == (to if save_steps == 1 and to == 20 else begin) <= to
     if save_steps:
         assert begins[0] == 20 // save_steps * save_steps
+
+
+def test_a_return_that_the_server_had_not_read_is_told_again(tmp_path: Path, gap: Path) -> None:
+    """It died with the frames of the return, and of the two steps after, in the pipe."""
+    rows, changes = one_by_one(range(23, 28), count=30)
+    seen: list[dict[str, Any]] = []
+
+    def suspend_after_the_return(frame: dict[str, Any]) -> Suspend | None:
+        seen.append(frame)
+        return Suspend() if frame["type"] == "step" and frame["step"] == 22 and of(seen, "rollback") else None
+
+    command = train_command(tmp_path, gap, rows, save_steps=4, **changes)
+    train(command, suspend_after_the_return)
+    after = [frame for frame in seen[seen.index(of(seen, "rollback")[0]) :] if frame["type"] in ("rollback", "step")]
+    assert [(frame["type"], frame["step"]) for frame in after] == [("rollback", 20), ("step", 21), ("step", 22)]
+
+    for step, rollbacks, expected in [(26, 0, after), (15, 0, after), (21, 1, after[2:]), (22, 1, [])]:
+        resumed = msgspec.structs.replace(command, resume=True, told_step=step, told_rollbacks=rollbacks)
+        frames = train(resumed, lambda frame: Suspend() if frame["type"] == "prepared" else None)
+        told = [frame for frame in frames if frame["type"] in ("rollback", "step")]
+        earlier = [frame for frame in told if frame["type"] == "step" and step < frame["step"] <= 20]
+        assert len(earlier) == max(0, 20 - step)
+        assert told[len(earlier) :] == expected
 
 
 def test_checkpoints_with_infinities_are_passed_over(tmp_path: Path, gap: Path) -> None:

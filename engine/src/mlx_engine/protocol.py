@@ -371,6 +371,7 @@ class Train(_Tagged, tag="train", kw_only=True):
     lease: str | None = None
     resume: bool
     told_step: int | None = None
+    told_rollbacks: int = 0
     initial_adapter: str | None = None
 
 

@@ -430,6 +430,11 @@ export const TrainCommand = frame('train', {
       }),
     ),
   ),
+  told_rollbacks: Type.Optional(
+    Type.Integer({
+      description: 'How many returns to earlier steps are known here; the run tells again from the next on',
+    }),
+  ),
   initial_adapter: Type.Optional(
     Nullable(Type.String({ description: 'Folder of an adapter whose weights the run begins with; null: new ones' })),
   ),

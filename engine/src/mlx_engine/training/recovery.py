@@ -37,7 +37,7 @@ class Recovery:
             progress = self._run.progress
             scale = progress.rate_scale(to)
             where = "the start" if progress.step == 0 else f"step {progress.step}"
-            self._engine.channel.send(
+            self._run.tell_rewound(
                 Rollback(
                     step=progress.step,
                     learning_rate_scale=scale,

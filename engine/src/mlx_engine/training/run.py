@@ -14,7 +14,7 @@ import msgspec
 from mlx_engine import kernels
 from mlx_engine.models.record import template_sha256
 from mlx_engine.process import Engine
-from mlx_engine.protocol import Checkpoint, EngineError, Train
+from mlx_engine.protocol import Checkpoint, EngineError, Rollback, Train
 from mlx_engine.training import checkpoint
 from mlx_engine.training.checkpoint import Damaged, Manifest, Progress
 from mlx_engine.training.initial import weights_sha256
@@ -31,6 +31,7 @@ _FREE = {
     "attempt",
     "lease",
     "told_step",
+    "told_rollbacks",
     "experiment_name",
     "model_path",
     "model_name",
@@ -144,7 +145,7 @@ class Run:
         """What came of the run up to now, as far as the server does not know it yet; for one that goes on."""
         if self._saved is None or self._command.told_step is None or not self._writes:
             return
-        self.told.tell_again(self._command.told_step)
+        self.told.tell_again(self._command.told_step, len(self.progress.rate_halvings) - self._command.told_rollbacks)
         self._tell_saved()
 
     def _tell_saved(self) -> None:
@@ -196,9 +197,14 @@ class Run:
         mx.eval(self.subject.model.trainable_parameters(), self._optimizer.state)
         self._hold()
         self.progress.rate_halvings = rate_halvings
+
+    def tell_rewound(self, rollback: Rollback) -> None:
+        """Kept before it is sent, so that the server never knows of a return of which a continued run does not."""
+        self.told.keep(rollback)
         if self._saved is not None and self._writes:
             checkpoint.update(self._saved, self.progress, self.pinned, self.told.lines(), self._lease)
             self._known = self._knowledge()
+        self._engine.channel.send(rollback)
 
     def _resume(self) -> None:
         for folder in checkpoint.steps(self._checkpoints):

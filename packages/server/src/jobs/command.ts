@@ -4,7 +4,7 @@ import { Value } from 'typebox/value'
 import type { Job, JobProgress } from './port.ts'
 
 type Commanded = Pick<Job, 'id' | 'attempt' | 'name' | 'request' | 'plan'> & {
-  progress: Pick<JobProgress, 'prepared' | 'memoryLevel'> & Partial<Pick<JobProgress, 'step'>>
+  progress: Pick<JobProgress, 'prepared' | 'memoryLevel'> & Partial<Pick<JobProgress, 'step' | 'rollbacks'>>
 }
 
 /** For tokenised data sets. */
@@ -73,6 +73,7 @@ export function trainCommand(
     // checkpoints there (overwrite), which are not to be gone on from.
     resume: job.progress.prepared !== null,
     told_step: job.progress.step?.step ?? 0,
+    told_rollbacks: job.progress.rollbacks ?? 0,
     initial_adapter: plan.method === 'full' ? null : (plan.initial?.path ?? null),
   }
 }

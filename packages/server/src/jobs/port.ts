@@ -50,6 +50,8 @@ export interface JobProgress {
   waitsFor?: 'room' | null
   /** Given way to answers, in all. Lacks in older jobs. */
   cededSeconds?: number
+  /** How often the run has returned to an earlier step. Lacks in older jobs. */
+  rollbacks?: number
   /** The attempt before that crashed. Lacks in older jobs. */
   interruption?: Interruption | null
   warnings: string[]

@@ -17,11 +17,14 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
     case 'prepared': {
       const { type: _, ...prepared } = frame
       const running = transition(job, { type: 'prepared' }, at)
-      if ('conflict' in running) return kept(job, rewound(job.progress, frame.resumed_from_step), event(frame))
+      // One that begins anew knows nothing of returns.
+      const anew = frame.resumed_from_step === 0 ? { rollbacks: 0 } : {}
+      const progress = { ...rewound(job.progress, frame.resumed_from_step), ...anew }
+      if ('conflict' in running) return kept(job, progress, event(frame))
       return {
         change: {
           ...running.change,
-          progress: { ...job.progress, ...rewound(job.progress, frame.resumed_from_step), prepared },
+          progress: { ...job.progress, ...progress, prepared },
         },
         events: [event(frame), ...running.events],
       }
@@ -59,7 +62,11 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
     case 'rollback':
       return kept(
         job,
-        { ...rewound(job.progress, frame.step), warnings: warned(job.progress, frame.message) },
+        {
+          ...rewound(job.progress, frame.step),
+          rollbacks: (job.progress.rollbacks ?? 0) + 1,
+          warnings: warned(job.progress, frame.message),
+        },
         event(frame),
       )
     case 'memory':

@@ -84,6 +84,7 @@ export const NO_PROGRESS: JobProgress = {
   checkpoints: [],
   memoryLevel: 0,
   verified: null,
+  rollbacks: 0,
   interruption: null,
   warnings: [],
 }

@@ -243,6 +243,7 @@ describe('the job machine', () => {
       [20, false],
     ])
     expect(job.progress.warnings).toEqual(['back to 20'])
+    expect(job.progress.rollbacks).toBe(1)
   })
 
   it('tells a failure with its log before the state, and the end last', () => {
