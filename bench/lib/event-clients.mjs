@@ -1,38 +1,47 @@
 // Many clients of one job's event stream, in a process of its own: node event-clients.mjs, told by messages.
-//   {open: {url, key, path, readers, silent, last}}: readers check that ids have no gap and no repeat, over reconnects;
-//     an eighth of them replay the whole history, the others begin at `last`. Silent ones ask for everything and never
-//     read. Answers {open: seconds} when all are connected.
-//   {close: true}: answers {closed: {...}} with what was seen, and ends.
+//   {open: {url, key, path, readers, silent, last, stay, nice}}: readers check that ids have no gap and no repeat, over
+//     reconnects; an eighth of them replay the whole history, the others begin at `last`. They stay connected for `stay`
+//     milliseconds to three times that. Silent ones ask for everything and never read. Answers {open: seconds} when all are
+//     connected.
+//   {tell: true}: answers {told: {...}} with what was seen so far. `reached`: the event that all readers have. `cut`: seconds
+//     from connecting until each silent client that has been cut noticed it, by a line break that it sends every second.
+//   {close: true}: answers {closed: {...}} likewise, and ends.
 import { connect } from 'node:net'
 import { setPriority } from 'node:os'
 
 const REPLAYING = 8
 const AT_A_TIME = 50
-/** Milliseconds that a reader stays connected: evenly from here to three times that. */
-const STAY = 15_000
+const PROBE = 1000 // milliseconds
 
-const seen = { readers: 0, silent: 0, events: 0, connections: 0, gaps: 0, repeats: 0, refused: 0 }
+const seen = { readers: 0, silent: 0, events: 0, connections: 0, gaps: 0, repeats: 0, refused: 0, cut: [] }
+const positions = []
 const sockets = new Set()
 let closing = false
-setPriority(19) // these would run on machines of their own
+const told = () => ({ ...seen, reached: Math.min(...positions) })
 
-process.on('message', async ({ open, close }) => {
+process.on('message', async ({ open, tell, close }) => {
   if (open) process.send({ open: await openAll(open) })
+  if (tell) process.send({ told: told() })
   if (close) {
     closing = true
     for (const socket of sockets) socket.destroy()
-    process.send({ closed: seen }, () => process.exit(0))
+    process.send({ closed: told() }, () => process.exit(0))
   }
 })
+process.on('disconnect', () => process.exit(0))
 
-async function openAll({ url, key, path, readers, silent, last }) {
+async function openAll({ url, key, path, readers, silent, last, stay, nice = 0 }) {
+  setPriority(nice)
   const start = performance.now()
   const { hostname, port } = new URL(url)
   const ask = (after) =>
     `GET ${path} HTTP/1.1\r\nHost: ${hostname}\r\nX-API-Key: ${key}\r\nLast-Event-ID: ${after}\r\n\r\n`
   const work = [
     ...Array.from({ length: silent }, () => () => beSilent({ hostname, port }, ask(0))),
-    ...Array.from({ length: readers }, (_, i) => () => read({ hostname, port }, ask, i % REPLAYING === 0 ? 0 : last)),
+    ...Array.from(
+      { length: readers },
+      (_, i) => () => read({ hostname, port }, ask, i % REPLAYING === 0 ? 0 : last, stay),
+    ),
   ]
   for (let i = 0; i < work.length; i += AT_A_TIME)
     await Promise.all(work.slice(i, i + AT_A_TIME).map((begin) => begin()))
@@ -54,13 +63,24 @@ function beSilent(server, request) {
   const socket = dial(server, request)
   socket.pause()
   seen.silent++
-  return new Promise((resolve) => socket.once('connect', resolve))
+  return new Promise((resolve) => {
+    socket.once('connect', () => {
+      const connected = performance.now()
+      const probe = setInterval(() => socket.write('\r\n'), PROBE)
+      socket.once('close', () => {
+        clearInterval(probe)
+        if (!closing) seen.cut.push((performance.now() - connected) / 1000)
+      })
+      resolve()
+    })
+  })
 }
 
 /** Resolves with the first bytes; goes on until the end. */
-function read(server, ask, after) {
+function read(server, ask, after, stay) {
   let last = after
-  seen.readers++
+  const index = seen.readers++
+  positions[index] = last
   const again = () =>
     new Promise((resolve) => {
       const socket = dial(server, ask(last))
@@ -78,7 +98,7 @@ function read(server, ask, after) {
         for (const [, id] of text.slice(0, whole).matchAll(/\nid: (\d+)\n/g)) note(Number(id))
         text = text.slice(whole + 1)
       })
-      const leave = setTimeout(() => socket.destroy(), STAY * (1 + 2 * Math.random()))
+      const leave = setTimeout(() => socket.destroy(), stay * (1 + 2 * Math.random()))
       socket.on('close', () => {
         clearTimeout(leave)
         resolve()
@@ -90,6 +110,7 @@ function read(server, ask, after) {
     if (id <= last) seen.repeats++
     else if (id > last + 1) seen.gaps++
     last = id
+    positions[index] = last
   }
   return again()
 }

@@ -99,7 +99,8 @@ function processTree(root) {
 
 const kilobytes = (status, name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0) * 1.024e-3
 
-function machineCpuSeconds() {
+/** Of all cores since the machine started. */
+export function machineCpuSeconds() {
   const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8')
     .split('\n', 1)[0]
     .split(/\s+/)

@@ -1,5 +1,6 @@
 // CPU time and memory of processes over time, from /proc.
 import { readdirSync, readFileSync } from 'node:fs'
+import { machineCpuSeconds } from './measure.mjs'
 
 const TICKS_PER_SECOND = 100
 const EVERY = 200 // milliseconds
@@ -18,6 +19,12 @@ export function residentMb(pid) {
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 }
 
+/** What the kernel holds for all TCP connections of this machine: what was sent and not taken yet. */
+export function tcpBuffersMb() {
+  const pages = /^TCP: .* mem (\d+)$/m.exec(readFileSync('/proc/net/sockstat', 'utf8'))?.[1]
+  return (Number(pages) * 4096) / 2 ** 20
+}
+
 /** The direct children of a process whose command line holds `text`. */
 export function childrenWith(pid, text) {
   const children = readdirSync(`/proc/${pid}/task`).flatMap((task) => {
@@ -30,12 +37,14 @@ export function childrenWith(pid, text) {
   return children.filter((child) => readFileSync(`/proc/${child}/cmdline`, 'utf8').includes(text))
 }
 
-/** Watches {name: pid} until `stop`. `cpuBetween(name, from, to)`: CPU seconds between two values of performance.now(). */
+/** Watches {name: pid} until `stop`. `cpuBetween(name, from, to)`: CPU seconds between two values of performance.now();
+ *  `machine` is everything that runs. */
 export function watch(pids) {
   const samples = []
   const look = () => {
     const at = performance.now()
-    samples.push({ at, ...Object.fromEntries(Object.entries(pids).map(([name, pid]) => [name, cpu(pid)])) })
+    const each = Object.entries(pids).map(([name, pid]) => [name, cpu(pid)])
+    samples.push({ at, machine: machineCpuSeconds(), ...Object.fromEntries(each) })
   }
   look()
   const timer = setInterval(look, EVERY)
