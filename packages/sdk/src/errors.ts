@@ -18,6 +18,8 @@ export class ApiError extends MlxTrainingError {
   readonly errors: NonNullable<ErrorBody['errors']>
   /** To find the request in the server's log. */
   readonly requestId: string | null
+  /** What kind of failure it was, where a hosted provider caused it. */
+  readonly reason: ErrorBody['reason'] | null
   /** Seconds after which the service says that trying again makes sense. */
   readonly retryAfter: number | null
 
@@ -27,6 +29,7 @@ export class ApiError extends MlxTrainingError {
     this.type = body?.error_type ?? null
     this.errors = body?.errors ?? []
     this.requestId = body?.request_id ?? headers.get('x-request-id')
+    this.reason = body?.reason ?? null
     this.retryAfter = retryAfterOf(headers)
   }
 }

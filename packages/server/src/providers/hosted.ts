@@ -42,9 +42,10 @@ export function hosted(
     streamed: boolean,
   ): AsyncGenerator<GeneratePiece, GenerateOutput> {
     const input = prepare(asked)
-    const deadline = AbortSignal.timeout(options.totalMs)
+    const deadline = new AbortController()
+    const timer = setTimeout(() => deadline.abort(), options.totalMs)
     const end = performance.now() + options.totalMs
-    const both = AbortSignal.any([signal, deadline])
+    const both = AbortSignal.any([signal, deadline.signal])
     try {
       const apiKey = needKey(remote)
       // A plain answer begins when it is complete: the deadline is its limit, and comes first.
@@ -60,7 +61,7 @@ export function hosted(
     } catch (error) {
       if (error instanceof ServiceError) throw error
       if (signal.aborted) throw cancelled(signal)
-      if (deadline.aborted)
+      if (deadline.signal.aborted)
         throw new ServiceError(
           'provider_timeout',
           `${remote.name} gave no whole answer within ${options.totalMs / 1000} s`,
@@ -69,6 +70,8 @@ export function hosted(
           },
         )
       throw toServiceError(error as ApiError, remote, input.model)
+    } finally {
+      clearTimeout(timer)
     }
   }
   return {

@@ -158,6 +158,21 @@ describe('OpenAI', () => {
     })
   })
 
+  it('tells a server without valid TLS, and a name that there is not', async () => {
+    const { server } = await start('openai')
+    const noTls = hosted('openai', server.url.replace('http:', 'https:')).get('openai')
+    expect(await failure(noTls.generate(ask(), never))).toMatchObject({
+      code: 'unavailable',
+      reason: 'unreachable',
+      message: expect.stringMatching(/certificate or TLS is not valid \(ERR_SSL_\w+\): see OPENAI_BASE_URL$/),
+    })
+    const noName = hosted('openai', 'http://nowhere.invalid/v1').get('openai')
+    expect(await failure(noName.generate(ask(), never))).toMatchObject({
+      code: 'unavailable',
+      message: expect.stringMatching(/there is no address for nowhere\.invalid \((ENOTFOUND|EAI_AGAIN)\)/),
+    })
+  })
+
   it('takes no tool turns', async () => {
     const { server, provider } = await start('openai')
     const messages = [{ role: 'tool', content: '4' }] as const
