@@ -1,6 +1,7 @@
-import { closeSync, openSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { open, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { scan as scanOfThisThread } from '../../dist/datasets/text/scan.js'
@@ -8,32 +9,68 @@ import { scan as scanOfThisThread } from '../../dist/datasets/text/scan.js'
 import { check as checkBuilt } from '../../dist/datasets/threads/check.js'
 import { offThread } from '../../dist/datasets/threads/off-thread.js'
 import { readingOf } from '../../src/datasets/formats/index.ts'
-import { startsLines } from '../../src/datasets/split/rows.ts'
+import { startsArray, startsLines } from '../../src/datasets/split/rows.ts'
+import { boundaryOf } from '../../src/datasets/threads/boundary.ts'
+import { Chain } from '../../src/datasets/threads/chain.ts'
 import { Merge } from '../../src/datasets/threads/merge.ts'
 import { readRange } from '../../src/datasets/threads/range.ts'
 import { alpacaRows, check, LIMITS, lines, temporaryFolder } from './helpers.ts'
-import { mutated } from './mutations.ts'
+import { mutated, share } from './mutations.ts'
 
-describe('ranges of JSON Lines', () => {
-  it('give the report of the whole, wherever they are cut', async () => {
+describe('ranges of a file', () => {
+  const cut = fc.array(share, { maxLength: 6 })
+
+  it.each(['JSON Lines', 'an array'])('of %s give the report of the whole, wherever they are cut', async (kind) => {
     const path = join(await temporaryFolder(), 'x.jsonl')
     const reading = readingOf({}, undefined)
+    let shared = 0
     fc.assert(
-      fc.property(mutated, fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 6 }), (file, shares) => {
-        fc.pre(startsLines(file))
+      fc.property(mutated, cut, (file, shares) => {
+        const boundary = startsArray(file) ? boundaryOf(file) : null
+        fc.pre(kind === 'an array' ? boundary !== null : startsLines(file))
+        shared++
         writeFileSync(path, file)
         const fd = openSync(path, 'r')
-        const merge = new Merge()
+        const merge = new Merge(boundary ? 'array' : 'lines')
+        const task = { fd, size: file.length, reading, maxRowBytes: 1 << 24, boundary }
+        const chain = new Chain(task, merge)
         const cuts = [...new Set(shares.map((share) => Math.floor(share * file.length)))].sort((a, b) => a - b)
-        const ends = [...cuts.filter((cut) => cut > 0 && cut < file.length), file.length]
+        const ends = [...cuts.filter((each) => each > 0 && each < file.length), file.length]
         ends.forEach((to, i) => {
-          merge.add(readRange(fd, file.length, { from: i === 0 ? 0 : (ends[i - 1] as number), to }, reading, 1 << 24))
+          const range = { from: i === 0 ? 0 : (ends[i - 1] as number), to }
+          chain.add(range, readRange(task, range))
         })
         closeSync(fd)
         expect(merge.report(file.length, undefined, reading.expected)).toEqual(check(file))
       }),
-      { numRuns: 300 },
+      { numRuns: 250 },
     )
+    expect(shared).toBeGreaterThan(100)
+  })
+
+  it('of an array begin where rows do, or are read again: a boundary may stand inside of a row', () => {
+    const inside = { id: 1, output: 'b', list: [{ a: 1 }, { instruction: 'no row' }, { instruction: 'nor this' }] }
+    const file = Buffer.from(JSON.stringify([...alpacaRows(3), inside, { ...inside, id: 2 }, ...alpacaRows(9)]))
+    const boundary = boundaryOf(file)
+    expect(String(Buffer.from(boundary?.bytes ?? []))).toBe('},{"instruction"')
+    const path = join(mkdtempSync(join(tmpdir(), 'ranges-')), 'x.json')
+    writeFileSync(path, file)
+    const fd = openSync(path, 'r')
+    const task = { fd, size: file.length, reading: readingOf({}, undefined), maxRowBytes: 1 << 24, boundary }
+    let wrong = 0
+    for (let cut = 1; cut < file.length; cut += 3) {
+      const merge = new Merge('array')
+      const chain = new Chain(task, merge)
+      const first = readRange(task, { from: 0, to: cut })
+      const second = readRange(task, { from: cut, to: file.length })
+      if (second.start !== first.next) wrong++
+      chain.add({ from: 0, to: cut }, first)
+      chain.add({ from: cut, to: file.length }, second)
+      expect(merge.report(file.length, undefined, task.reading.expected)).toEqual(check(file))
+    }
+    closeSync(fd)
+    rmSync(dirname(path), { recursive: true })
+    expect(wrong).toBeGreaterThan(5)
   })
 })
 
@@ -64,28 +101,32 @@ describe('on threads', () => {
     }
   }, 60_000)
 
-  it('a large file has the same report from one as from three', async () => {
-    const path = join(await temporaryFolder(), 'x.jsonl')
-    const rows = Array.from({ length: 4000 }, (_, i) => ({
-      instruction: `Tell me about ${i % 3990}, please${i % 7 ? '' : '…'}`,
-      output: i === 3000 ? 3 : 'word '.repeat(3700),
-    }))
-    await writeFile(path, lines(...rows))
-    const handle = await open(path)
-    try {
-      const one = await checkBuilt(task(handle.fd, 1))
-      expect(one.report).toMatchObject({
-        valid: false,
-        total_samples: 4000,
-        counts: { wrong_type: 1, long_output: 3999 },
-      })
-      expect(one.report.size_bytes).toBeGreaterThan(64 * 1024 * 1024)
-      expect(await checkBuilt(task(handle.fd, 3))).toEqual(one)
-      expect(await offThread('check', task(handle.fd, 2))).toEqual(one)
-    } finally {
-      await handle.close()
-    }
-  }, 120_000)
+  it.each(['x.jsonl', 'x.json'])(
+    'a large file (%s) has the same report from one as from three',
+    async (name) => {
+      const path = join(await temporaryFolder(), name)
+      const rows = Array.from({ length: 15_000 }, (_, i) => ({
+        instruction: `Tell me about ${i % 14_990}, please${i % 7 ? '' : '…'}`,
+        output: i === 3000 ? 3 : 'word '.repeat(990),
+      }))
+      await writeFile(path, name === 'x.json' ? JSON.stringify(rows, null, 1) : lines(...rows))
+      const handle = await open(path)
+      try {
+        const one = await checkBuilt(task(handle.fd, 1))
+        expect(one.report).toMatchObject({
+          valid: false,
+          total_samples: 15_000,
+          counts: { wrong_type: 1, duplicate_row: 10 },
+        })
+        expect(one.report.size_bytes).toBeGreaterThan(64 * 1024 * 1024)
+        expect(await checkBuilt(task(handle.fd, 3))).toEqual(one)
+        expect(await offThread('check', task(handle.fd, 2))).toEqual(one)
+      } finally {
+        await handle.close()
+      }
+    },
+    120_000,
+  )
 
   it('small files are read by a thread that is there, and by another after a fault', async () => {
     const path = join(await temporaryFolder(), 'x.jsonl')

@@ -19,12 +19,22 @@ for (const byte of [NEWLINE, QUOTE, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLO
 
 type State = 'first' | 'value' | 'row' | 'scalar' | 'after' | 'closed'
 
+/** Of an array, what begins elsewhere than behind its bracket. */
+export interface Part {
+  /** Whether it begins with a row, of those behind the first. */
+  isLater?: boolean
+  /** No row that begins here or after it. */
+  stopAt?: number
+  /** What comes before, for messages of faults. */
+  before?: { rows: number; lines: number }
+}
+
 /**
  * The elements of one JSON array, found by bracket depth and string state alone; JSON.parse of each then finds what is
  * wrong inside. Starts after the opening bracket. Never holds more than one element.
  */
 export class ArraySplitter implements Splitter {
-  #state: State = 'first'
+  #state: State
   #depth = 0
   #inString = false
   #escaped = false
@@ -35,8 +45,16 @@ export class ArraySplitter implements Splitter {
   #rowOffset = 0
   #rows = 0
   readonly #carry: Carry
+  readonly #stopAt: number
+  readonly #before: { rows: number; lines: number }
+  /** Where the row begins that was not to be read; null until then. */
+  next: number | null = null
 
-  constructor(line: number, offset: number, maxRowBytes: number) {
+  constructor(line: number, offset: number, maxRowBytes: number, part: Part = {}) {
+    const { isLater = false, stopAt = Number.POSITIVE_INFINITY, before = { rows: 0, lines: 0 } } = part
+    this.#state = isLater ? 'value' : 'first'
+    this.#stopAt = stopAt
+    this.#before = before
     this.#line = line
     this.#offset = offset
     this.#carry = new Carry(maxRowBytes)
@@ -45,7 +63,7 @@ export class ArraySplitter implements Splitter {
   push(chunk: Buffer, onRow: OnRow, plain?: PlainRows): void {
     plain?.enter(chunk)
     let at = 0
-    while (at < chunk.length) {
+    while (at < chunk.length && this.next === null) {
       if (this.#state === 'row') at = this.#row(chunk, at, onRow)
       else if (this.#state === 'scalar') at = this.#scalar(chunk, at, onRow)
       else at = this.#between(chunk, at, plain)
@@ -57,10 +75,10 @@ export class ArraySplitter implements Splitter {
     if (this.#state === 'closed') return
     const where =
       this.#state === 'row' || this.#state === 'scalar'
-        ? `inside sample ${this.#rows}, which starts on line ${this.#rowLine}`
-        : this.#rows === 0
+        ? `inside sample ${this.#sample}, which starts on line ${this.#rowLine + this.#before.lines}`
+        : this.#sample === 0
           ? 'before the first row'
-          : `after sample ${this.#rows - 1}`
+          : `after sample ${this.#sample - 1}`
     throw new FileFault(
       'truncated_array',
       `The file ends ${where}, without the closing "]" of the array: it was cut off`,
@@ -83,7 +101,7 @@ export class ArraySplitter implements Splitter {
       else
         throw fault(
           'bad_array',
-          `After sample ${this.#rows - 1} a "," or "]" is expected, not ${showByte(byte)}` +
+          `After sample ${this.#sample - 1} a "," or "]" is expected, not ${showByte(byte)}` +
             (byte === OPEN_BRACE ? ': a comma is missing between two rows' : ''),
         )
       return at + 1
@@ -93,7 +111,11 @@ export class ArraySplitter implements Splitter {
       this.#state = 'closed'
       return at + 1
     }
-    if (byte === COMMA) throw fault('bad_array', `A row is expected before this comma (sample ${this.#rows})`)
+    if (byte === COMMA) throw fault('bad_array', `A row is expected before this comma (sample ${this.#sample})`)
+    if (this.#offset + at >= this.#stopAt) {
+      this.next = this.#offset + at
+      return at
+    }
     const end = (byte === OPEN_BRACE && plain?.read(at, this.#line, this.#offset + at, false)) || 0
     if (end !== 0) {
       this.#line += plain?.lines ?? 0
@@ -105,6 +127,16 @@ export class ArraySplitter implements Splitter {
     this.#rowOffset = this.#offset + at
     this.#state = byte === OPEN_BRACE || byte === OPEN_BRACKET || byte === QUOTE ? 'row' : 'scalar'
     return at
+  }
+
+  /** Line breaks seen so far, and the first line's number. */
+  get line(): number {
+    return this.#line
+  }
+
+  /** Of the next row, or of the one that is being read. */
+  get #sample(): number {
+    return this.#before.rows + this.#rows
   }
 
   /** An object, array or string, up to its end or the chunk's. */

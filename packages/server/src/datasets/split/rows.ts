@@ -88,5 +88,7 @@ export class RowSplitter implements Splitter {
   }
 }
 
-/** Whether a file of these first two bytes is read as JSON Lines from its first byte on. */
+/** Whether a file of these first two bytes is read as a JSON array from its first byte on. */
+export const startsArray = (head: Buffer) => head[0] === 0x5b && head[1] !== 0
+/** Whether it is read as JSON Lines. */
 export const startsLines = (head: Buffer) => head[0] === 0x7b && head[1] !== 0

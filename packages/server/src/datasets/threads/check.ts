@@ -10,7 +10,8 @@ import { Pass, runPass } from '../pass.ts'
 import type { Report } from '../report.ts'
 import { SnapshotWriter } from '../snapshot-writer.ts'
 import type { RawRow } from '../split/row.ts'
-import { startsLines } from '../split/rows.ts'
+import { startsArray, startsLines } from '../split/rows.ts'
+import { boundaryOf } from './boundary.ts'
 import { checkInRanges, RANGE_BYTES } from './ranges.ts'
 
 export interface OpenFile {
@@ -51,6 +52,8 @@ interface Examined extends Pick<Checked, 'report' | 'container'> {
 
 /** Smaller files are read before threads have started. */
 const SHARED_FROM = 4 * RANGE_BYTES
+/** Two rows of an array are looked for in them. */
+const HEAD_BYTES = 1024 * 1024
 
 export async function check(task: CheckTask, taker?: RowTaker): Promise<Checked> {
   const trained = task.trained && (await examine({ ...task, ...task.trained, file: task.trained })).duplicates
@@ -79,16 +82,14 @@ async function examine(
   const source = await Source.of(file.fd, file.name)
   const maps = { columns, tags, asked, trained }
   const { chunks, kind, gzip, lines } = await openOffThread(source, limits)
-  if (
-    !writer &&
-    !taker &&
-    threads > 1 &&
-    kind === 'plain' &&
-    !gzip &&
-    source.size >= SHARED_FROM &&
-    startsLines(await source.slice(0, 2))
-  )
-    return { ...(await checkInRanges(source, maps, threads)), container: 'lines' }
+  if (!writer && !taker && threads > 1 && kind === 'plain' && !gzip && source.size >= SHARED_FROM) {
+    const head = await source.slice(0, HEAD_BYTES)
+    const boundary = startsArray(head) ? boundaryOf(head) : null
+    if (startsLines(head) || boundary) {
+      const container = boundary ? ('array' as const) : ('lines' as const)
+      return { ...(await checkInRanges(source, maps, threads, boundary)), container }
+    }
+  }
   const pass = new Pass({
     ...maps,
     size: source.size,

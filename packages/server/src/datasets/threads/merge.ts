@@ -8,16 +8,23 @@ import type { RangeTally } from './range.ts'
 /** Tallies of ranges, in their order, into one report. */
 export class Merge {
   readonly #tally = new Tally()
+  readonly #container: 'array' | 'lines'
   readonly duplicates: Duplicates
   #lines = 0
   fault: FileFault | null = null
 
-  constructor(size = 0, trained?: Duplicates) {
+  constructor(container: 'array' | 'lines' = 'lines', size = 0, trained?: Duplicates) {
+    this.#container = container
     this.duplicates = new Duplicates(undefined, trained, size)
   }
 
+  /** Rows and line breaks so far. */
+  get before(): { rows: number; lines: number } {
+    return { rows: this.#tally.rows, lines: this.#lines }
+  }
+
   /** Nothing is taken after a fault. */
-  add({ tally, lines, fault }: RangeTally): void {
+  add({ tally, lines, fault }: Pick<RangeTally, 'tally' | 'lines' | 'fault'>): void {
     if (this.fault) return
     const base = { sample: this.#tally.rows, line: this.#lines, offset: 0 }
     this.duplicates.add(tally.keys, base)
@@ -31,7 +38,7 @@ export class Merge {
       tally: this.#tally,
       duplicates: this.duplicates,
       fault: fault ?? this.fault,
-      container: 'lines',
+      container: this.#container,
       byteOrderMark: false,
       size,
       asked,

@@ -1,4 +1,4 @@
-/** checkInRanges: JSON Lines by several threads at once. */
+/** checkInRanges: JSON Lines, or an array, by several threads at once. */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import type { DatasetFormat } from '@mlx-training/contract'
@@ -7,8 +7,11 @@ import type { Source } from '../containers/source.ts'
 import { type Maps, readingOf } from '../formats/index.ts'
 import type { Report } from '../report.ts'
 import { FileFault } from '../split/fault.ts'
+import { MAX_ROW_BYTES } from '../split/row.ts'
+import type { Boundary } from './boundary.ts'
+import { Chain } from './chain.ts'
 import { Merge } from './merge.ts'
-import type { Range, RangeTally } from './range.ts'
+import type { Range, RangeTally, Shared } from './range.ts'
 
 /** Small enough for little memory, large enough that handing over costs nothing to speak of. */
 export const RANGE_BYTES = 16 * 1024 * 1024
@@ -19,17 +22,29 @@ export interface RangeTask extends Maps {
   fd: number
   size: number
   asked: DatasetFormat | undefined
+  boundary: Boundary | null
 }
 
-/** The report, and what is needed to compare other rows with these. */
+export const sharedOf = ({ fd, size, asked, boundary, ...maps }: RangeTask): Shared => ({
+  fd,
+  size,
+  reading: readingOf(maps, asked),
+  maxRowBytes: MAX_ROW_BYTES,
+  boundary,
+})
+
+/** The report, and what is needed to compare other rows with these. `boundary`: of an array. */
 export async function checkInRanges(
   source: Source,
   { asked, columns, tags, trained }: Maps & { asked: DatasetFormat | undefined; trained?: Duplicates | undefined },
   threads: number,
+  boundary: Boundary | null,
 ): Promise<{ report: Report; duplicates: Duplicates }> {
-  const task: RangeTask = { fd: source.fd, size: source.size, asked, columns, tags }
+  const task: RangeTask = { fd: source.fd, size: source.size, asked, columns, tags, boundary }
+  const shared = sharedOf(task)
   const ranges = rangesOf(source.size)
-  const merge = new Merge(source.size, trained)
+  const merge = new Merge(boundary ? 'array' : 'lines', source.size, trained)
+  const chain = new Chain(shared, merge)
   const workers = Array.from(
     { length: Math.min(threads, ranges.length) },
     () => new Worker(new URL('./range-worker.js', import.meta.url), { workerData: task, resourceLimits: YOUNG }),
@@ -56,7 +71,7 @@ export async function checkInRanges(
     }
     for (let index = 0; index < ranges.length && !merge.fault; index++) {
       begin()
-      merge.add((await done.get(index)) as RangeTally)
+      chain.add(ranges[index] as Range, (await done.get(index)) as RangeTally)
       done.delete(index)
     }
   } finally {
@@ -69,7 +84,7 @@ export async function checkInRanges(
       throw error
     },
   )
-  const report = merge.report(source.size, asked, readingOf({ columns, tags }, asked).expected, changed)
+  const report = merge.report(source.size, asked, shared.reading.expected, changed)
   return { report, duplicates: merge.duplicates }
 }
 
