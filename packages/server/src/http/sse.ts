@@ -13,7 +13,7 @@ export interface SseTimes {
 
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
 
-export const SSE_TIMES: SseTimes = { heartbeatMs: 15_000, stalledMs: 25_000 }
+export const SSE_TIMES: SseTimes = { heartbeatMs: 15_000, stalledMs: 20_000 }
 
 /** What a browser waits before it connects again. */
 const RETRY = 'retry: 2000\n\n'
