@@ -116,7 +116,7 @@ describe('on threads', () => {
         expect(one.report).toMatchObject({
           valid: false,
           total_samples: 15_000,
-          counts: { wrong_type: 1, duplicate_row: 10 },
+          counts: { wrong_type: 1, duplicate_row: 7 },
         })
         expect(one.report.size_bytes).toBeGreaterThan(64 * 1024 * 1024)
         expect(await checkBuilt(task(handle.fd, 3))).toEqual(one)
