@@ -1,3 +1,5 @@
+/** Types of all that is sent and received come with it. */
+export type * from '@mlx-training/contract'
 export { MlxTraining } from './client.ts'
 export * from './errors.ts'
 export type { FollowOptions } from './follow.ts'

@@ -1,0 +1,127 @@
+/** models and datasets. */
+import { createWriteStream, openAsBlob } from 'node:fs'
+import { access } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type { CleanInput, DatasetSummary } from '@mlx-training/sdk'
+import { Stop } from '../exit.ts'
+import { bytes, count, time } from '../screen/format.ts'
+import { asJson, say, table } from '../screen/print.ts'
+import type { Session } from '../session.ts'
+import { explainReport } from './validate.ts'
+
+export async function models({ client, json }: Session): Promise<void> {
+  const { models } = await client.models()
+  if (json) return asJson(models)
+  const rows = models.map((model) => [
+    model.id,
+    model.source.replace('_', ' '),
+    model.base_model ?? model.architecture ?? '',
+    model.quantization ?? '',
+    bytes(model.size_bytes),
+  ])
+  say(table(['model', 'from', 'architecture or base', 'quantization', 'size'], rows, [4]))
+}
+
+export async function datasets({ client, json }: Session): Promise<void> {
+  const all: DatasetSummary[] = []
+  let after: string | null = null
+  do {
+    const page = await client.datasets.list({ limit: 200, ...(after !== null && { after }) })
+    all.push(...page.datasets)
+    after = page.next
+  } while (after !== null)
+  if (json) return asJson(all)
+  if (all.length === 0) return say('No data sets yet. Upload one with: mlx-training datasets upload file.jsonl')
+  const rows = all.map(({ id, name, format, rows, bytes: size, created_at }) => [
+    id,
+    name,
+    format ?? 'not valid',
+    count(rows),
+    bytes(size),
+    time(created_at),
+  ])
+  say(table(['id', 'name', 'format', 'rows', 'size', 'since'], rows, [3, 4]))
+}
+
+export async function upload({ client, json }: Session, file: string, { name }: { name?: string }): Promise<void> {
+  await access(file).catch(() => {
+    throw new Stop(`${file}: there is no such file, or it can't be read`)
+  })
+  const { report, already_there, ...dataset } = await client.datasets.upload(await openAsBlob(file), {
+    name: name ?? basename(file),
+  })
+  if (json) return asJson({ ...dataset, report, already_there })
+  say(`${dataset.id}${already_there ? ' (was there already)' : ''}\n\n${explainReport(report)}`)
+}
+
+export async function show({ client, json }: Session, id: string): Promise<void> {
+  const dataset = await client.datasets.get(id)
+  if (json) return asJson(dataset)
+  say(`${dataset.id}  ${dataset.name}\n\n${explainReport(dataset.report)}`)
+}
+
+export async function rows(
+  { client, json }: Session,
+  id: string,
+  { offset, limit, issues }: { offset?: number; limit?: number; issues?: boolean },
+): Promise<void> {
+  const page = await client.datasets.rows(id, { offset, limit, issues })
+  if (json) return asJson(page)
+  for (const { sample, line, row, text, issues } of page.rows) {
+    say(`row ${sample}${line === null ? '' : `, line ${line}`}`)
+    say(row === null ? (text ?? '') : JSON.stringify(row, null, 2))
+    for (const { message } of issues) say(`• ${message}`)
+  }
+}
+
+export async function download({ client }: Session, id: string, file: string): Promise<void> {
+  const { body } = await client.datasets.content(id)
+  if (!body) throw new Stop(`${id}: the answer has no content`)
+  await pipeline(Readable.fromWeb(body as never), file === '-' ? process.stdout : createWriteStream(file))
+}
+
+export async function split({ client, json }: Session, id: string, { share }: { share: number }): Promise<void> {
+  const { train, validation } = await client.datasets.split(id, { validation_share: share })
+  if (json) return asJson({ train, validation })
+  say(
+    table(
+      ['for', 'id', 'rows'],
+      [train, validation].map((one, nth) => [nth ? 'validation' : 'training', one.id, count(one.rows)]),
+      [2],
+    ),
+  )
+}
+
+export interface CleanOptions {
+  repairs: CleanInput['repairs']
+  format?: CleanInput['format']
+  dryRun?: boolean
+}
+
+export async function clean(
+  { client, json }: Session,
+  id: string,
+  { repairs, format, dryRun }: CleanOptions,
+): Promise<void> {
+  const cleaned = await client.datasets.clean(id, { repairs, format, dry_run: dryRun ?? false })
+  if (json) return asJson(cleaned)
+  const done = cleaned.repairs.map(({ repair, rows_changed, rows_dropped }) => [
+    repair,
+    count(rows_changed),
+    count(rows_dropped),
+  ])
+  say(table(['repair', 'changed', 'dropped'], done, [1, 2]))
+  say(
+    `\n${count(cleaned.rows_before)} rows before, ${count(cleaned.rows_after)} after${cleaned.dataset ? `: ${cleaned.dataset.id}` : ''}`,
+  )
+}
+
+export async function remove({ client, json }: Session, ids: string[]): Promise<void> {
+  for (const id of ids) {
+    const answer = await client.datasets.delete(id)
+    if (json) asJson(answer)
+    else say(`${answer.name} (${id}) is deleted`)
+  }
+}

@@ -1,0 +1,132 @@
+import type { PreviewResponse, Supervision, ValidateResponse } from '@mlx-training/sdk'
+import pc from 'picocolors'
+import { EXIT, Stop } from '../exit.ts'
+import { absolute } from '../recipe.ts'
+import { bytes, count, percent, plural } from '../screen/format.ts'
+import { asJson, pairs, say, table } from '../screen/print.ts'
+import type { Session } from '../session.ts'
+
+interface Options {
+  model?: string
+  validation?: string
+  maxSeqLength?: number
+  mask?: number
+}
+
+/** Findings that are shown, with `--json` for all. */
+const SHOWN = 20
+
+/** Throws Stop with EXIT.bad when the data have errors. */
+export async function validate({ client, local, json }: Session, file: string, options: Options): Promise<void> {
+  const path = local ? absolute(file) : file
+  const length = options.maxSeqLength === undefined ? {} : { max_seq_length: options.maxSeqLength }
+  if (options.mask !== undefined) {
+    if (!options.model) throw new Stop('--mask needs --model: tokens depend on it')
+    const preview = await client.datasets.preview({
+      file_path: path,
+      model_name: options.model,
+      samples: [options.mask],
+      ...length,
+    })
+    return json ? asJson(preview) : say(mask(preview))
+  }
+  const report = await client.datasets.validate({
+    file_path: path,
+    ...(options.model !== undefined && { model_name: options.model, ...length }),
+    ...(options.validation !== undefined && {
+      validation_path: local ? absolute(options.validation) : options.validation,
+    }),
+  })
+  if (json) asJson(report)
+  else say(explainReport(report))
+  if (!report.valid) throw new Stop(`${file} has ${plural(report.errors.length, 'error')}`, EXIT.bad)
+}
+
+export function explainReport(report: ValidateResponse): string {
+  const parts = [summary(report)]
+  const kinds = Object.entries(report.counts)
+  if (kinds.length > 0) {
+    const firstOf = (code: string) => report.issues.find((issue) => issue.code === code)
+    const place = (code: string) => {
+      const { sample, line } = firstOf(code) ?? {}
+      return [sample == null ? '' : `row ${sample}`, line == null ? '' : `line ${line}`].filter(Boolean).join(', ')
+    }
+    parts.push(
+      table(
+        ['finding', 'rows', 'first', 'what'],
+        kinds.slice(0, SHOWN).map(([code, rows]) => [code, count(rows), place(code), firstOf(code)?.message ?? '']),
+        [1],
+      ),
+    )
+  }
+  if (report.supervision) parts.push(supervision(report.supervision))
+  if (report.validation) {
+    const { leakage, total_samples } = report.validation
+    parts.push(`Held out: ${plural(total_samples, 'row')}, ${count(leakage.rows)} of them also trained on`)
+  }
+  return parts.join('\n\n')
+}
+
+function summary({ valid, format, total_samples, valid_samples, size_bytes, detection, statistics }: ValidateResponse) {
+  const { characters, turns } = statistics
+  return pairs([
+    ['result', valid ? pc.green('valid') : pc.red('not valid')],
+    ['format', format ?? 'none'],
+    ['because', pc.dim(detection)],
+    ['rows', `${count(total_samples)}, ${count(valid_samples)} of them valid; ${bytes(size_bytes)}`],
+    characters && ['characters', `a row ${count(characters.p50)} at the median, ${count(characters.max)} at most`],
+    turns && ['turns', `a row ${count(turns.p50)} at the median, ${count(turns.max)} at most`],
+  ])
+}
+
+function supervision({ model_name, tokens, limit, suggestion, warnings, ...report }: Supervision): string {
+  const share = (part: number) => percent(tokens.total === 0 ? 0 : part / tokens.total)
+  const lines = pairs([
+    ['model', model_name],
+    [
+      'used',
+      `${count(report.used_rows)} of ${count(report.rows)} rows, ${count(report.cut_rows)} cut to ${count(limit)} tokens`,
+    ],
+    [
+      'tokens',
+      `${count(tokens.total)}: ${pc.green(`${share(tokens.trained)} trained`)}, ${share(tokens.masked)} masked, ${
+        tokens.cut > 0 ? pc.red(`${share(tokens.cut)} cut`) : '0.0% cut'
+      }`,
+    ],
+    [
+      'steps',
+      `${count(report.steps_per_epoch)} an epoch at batch ${report.batch_size}, ${percent(report.padding_share)} padding`,
+    ],
+    suggestion ? ['advice', suggestion] : null,
+  ])
+  return [lines, ...warnings.map((warning) => pc.yellow(`• ${warning}`))].join('\n')
+}
+
+/** The row's text: trained tokens green, masked ones plain, cut and unused ones struck out. */
+export function mask({ rows }: PreviewResponse): string {
+  const colour = {
+    trained: pc.green,
+    masked: (text: string) => text,
+    cut: (text: string) => pc.red(pc.strikethrough(text)),
+    unused: (text: string) => pc.dim(pc.strikethrough(text)),
+  }
+  const plain = { trained: '+', masked: ' ', cut: 'x', unused: '-' }
+  const legend = `${colour.trained('trained')} ${colour.masked('masked')} ${colour.cut('cut')} ${colour.unused('unused')}`
+  return rows
+    .flatMap(({ sample, problem, notes, texts }) => [
+      pc.bold(`row ${sample}`) + (problem ? `  ${pc.red(problem)}` : ''),
+      ...notes.map(({ message }) => pc.yellow(`• ${message}`)),
+      ...texts.map(({ pieces, tokens }) => {
+        const numbers = pc.dim(
+          `${tokens.trained} trained, ${tokens.masked} masked, ${tokens.cut} cut, ${tokens.unused} unused`,
+        )
+        // Without colours a line a token, with a mark before it.
+        const text = pc.isColorSupported
+          ? pieces.map(({ text, state }) => text.replace(/[^\n]+/g, colour[state])).join('')
+          : pieces.map(({ text, state }) => `${plain[state]} ${JSON.stringify(text)}`).join('\n')
+        return `${text}\n${numbers}`
+      }),
+    ])
+    .concat(pc.isColorSupported ? [legend] : ['+ trained, x cut, - unused'])
+    .join('\n')
+}

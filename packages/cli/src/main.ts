@@ -1,0 +1,27 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+import { CommanderError } from 'commander'
+import pc from 'picocolors'
+import { EXIT, explain } from './exit.ts'
+import { createProgram } from './program.ts'
+import { allowBrokenPipes, note } from './screen/print.ts'
+import { sessionOf } from './session.ts'
+
+allowBrokenPipes()
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+const program = createProgram(version)
+const quiet = (command: typeof program) => {
+  command.exitOverride()
+  command.commands.forEach(quiet)
+}
+quiet(program)
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  else {
+    const { line, code } = explain(error, sessionOf(program.opts()).url)
+    note(`${pc.red('✗')} ${line}`)
+    process.exitCode = code
+  }
+}

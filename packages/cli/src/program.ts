@@ -1,0 +1,156 @@
+/** Every command with its flags. */
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { compare } from './commands/compare.ts'
+import { doctor } from './commands/doctor.ts'
+import * as follow from './commands/follow.ts'
+import { chat, generate } from './commands/generate.ts'
+import * as jobs from './commands/jobs.ts'
+import * as library from './commands/library.ts'
+import { serve } from './commands/serve.ts'
+import { train } from './commands/train.ts'
+import { validate } from './commands/validate.ts'
+import { completion, SHELLS } from './completion.ts'
+import { METHODS } from './recipe.ts'
+import { say } from './screen/print.ts'
+import { type GlobalOptions, type Session, sessionOf } from './session.ts'
+
+export function createProgram(version: string): Command {
+  const program = new Command('mlx-training')
+    .description('Fine-tunes language models on MLX, through the service on port 8200')
+    .version(version)
+    .option('--url <url>', 'the server (MLX_TRAINING_URL; default http://127.0.0.1:8200)')
+    .option('--key <key>', 'the API key (MLX_TRAINING_API_KEY, or data/admin.key)')
+    .option('--json', 'print what the server says, as JSON')
+    .option('--no-color', 'no colours (NO_COLOR=1)')
+    .showHelpAfterError('(mlx-training --help lists the commands)')
+    .configureHelp({ showGlobalOptions: true })
+  const session = (): Session => sessionOf(program.opts<GlobalOptions>())
+  // biome-ignore lint/suspicious/noExplicitAny: commander hands over what the declaration beside it says
+  const add = (usage: string, what: string, work: (session: Session, ...given: any[]) => Promise<void>) =>
+    program
+      .command(usage)
+      .description(what)
+      .action((...given: unknown[]) => work(session(), ...given))
+
+  program
+    .command('serve')
+    .description('start the service of this clone')
+    .option('--port <port>', 'instead of 8200', whole)
+    .option('--host <host>', 'instead of 127.0.0.1')
+    .action(serve)
+
+  add('train [recipe]', 'check the data, start a job and follow it; a recipe is YAML or JSON', train)
+    .option('-n, --name <name>', 'of the experiment; made up when left out')
+    .option('-m, --model <model>', 'a bundled or local model, a .gguf file, or a hub id')
+    .option('-d, --data <data>', 'a file, or the id of an uploaded data set')
+    .option('--validation <data>', 'held-out rows')
+    .addOption(new Option('--method <method>', 'how to train').choices(METHODS))
+    .option('--rank <rank>', 'of LoRA', whole)
+    .option('--alpha <alpha>', 'of LoRA', number)
+    .option('--epochs <epochs>', 'times through the data', whole)
+    .option('--max-steps <steps>', 'end after so many steps', whole)
+    .option('--lr <rate>', 'learning rate', number)
+    .option('--batch-size <rows>', 'rows a step', whole)
+    .option('--max-seq-length <tokens>', 'longer rows are cut', whole)
+    .option('--resume-from <experiment>', 'begin with its weights')
+    .option('--overwrite', 'replace an ended experiment of the same name')
+    .option('--set <field=value>', 'any other field, e.g. lora.lora_dropout=0.05', (value, all: string[] = []) => [
+      ...all,
+      value,
+    ])
+    .option('--upload', 'send the data to the server instead of naming the file')
+    .option('--no-check', 'start without the report on the data')
+    .option('--dry-run', 'only measure how long it will take and whether it fits')
+    .option('--detach', 'start and do not follow')
+  add('list', 'all experiments, newest first', jobs.list).option('--state <state>', 'only those')
+  add('status <experiment>', 'where one stands', jobs.status)
+  add('watch <experiment>', 'follow one to its end; Ctrl-C leaves it running', follow.watch)
+  add('logs <experiment>', 'what happened so far, line by line', follow.logs).option(
+    '-f, --follow',
+    'and what happens next',
+  )
+  for (const [verb, what] of [
+    ['stop', 'end them; what they learned is saved'],
+    ['pause', 'save them and free their memory'],
+    ['resume', 'go on with paused, stopped or failed ones'],
+    ['delete', 'remove ended ones with their files'],
+  ] as const)
+    add(`${verb} <experiments...>`, what, (session, names: string[]) => jobs.command(session, verb, names))
+  program
+    .command('priority')
+    .argument('<experiment>')
+    .argument('<priority>', 'higher ones begin first', whole)
+    .description('move a queued one within the queue')
+    .action((name: string, priority: number) => jobs.prioritize(session(), name, priority))
+
+  add('validate <file>', 'check a data set; with a model, tell what training would make of it', validate)
+    .option('-m, --model <model>', 'count tokens as this model does')
+    .option('--validation <file>', 'held-out rows, which are looked for among the others')
+    .option('--max-seq-length <tokens>', 'longer rows are cut', whole)
+    .option('--mask <row>', 'show which tokens of this row (from 0) are trained', whole)
+  for (const [usage, what, work] of [
+    ['generate <prompt>', 'one answer; - reads the prompt from stdin', generate],
+    ['chat', 'talk; /model changes the model, /base shows its base beside it', chat],
+  ] as const)
+    add(usage, what, work)
+      .option('-m, --model <model>', 'e.g. fine-tuned/NAME; left out, the bundled one')
+      .option('--system <text>', 'a system turn')
+      .option('--temperature <number>', '0 is the same each time', number)
+      .option('--max-tokens <tokens>', 'at most', whole)
+      .option('--seed <seed>', 'for the same dice', whole)
+  add('compare <prompt>', 'what several models answer, with time, tokens and scores', compare)
+    .requiredOption('-m, --models <models...>', 'e.g. fine-tuned/NAME SmolLM2-135M-Instruct')
+    .option('--system <text>', 'a system turn')
+    .option('--reference <text>', 'a good answer, to score by')
+    .option('--max-tokens <tokens>', 'at most', whole)
+  add('models', 'what is here to train and to ask', library.models)
+
+  const datasets = program
+    .command('datasets')
+    .description('uploaded data sets')
+    .action(() => library.datasets(session()))
+  const part = (usage: string, what: string) => datasets.command(usage).description(what)
+  part('list', 'all, newest first').action(() => library.datasets(session()))
+  part('upload <file>', 'send one, and see its report')
+    .option('--name <name>', 'instead of the file’s')
+    .action((file: string, options: object) => library.upload(session(), file, options))
+  part('show <id>', 'its report').action((id: string) => library.show(session(), id))
+  part('rows <id>', 'its rows')
+    .option('--offset <row>', 'from this one on', whole)
+    .option('--limit <rows>', 'so many', whole)
+    .option('--issues', 'only those with findings')
+    .action((id: string, options: object) => library.rows(session(), id, options))
+  part('download <id> <file>', 'the file as it was uploaded; - writes it to stdout').action(
+    (id: string, file: string) => library.download(session(), id, file),
+  )
+  part('split <id>', 'two of one, for training and validation')
+    .option('--share <share>', 'of the rows, for validation', number, 0.1)
+    .action((id: string, options: { share: number }) => library.split(session(), id, options))
+  part('clean <id>', 'a new one with repairs')
+    .requiredOption('--repairs <names>', 'separated by commas, e.g. trim,drop_duplicates', (names: string) =>
+      names.split(','),
+    )
+    .option('--format <format>', 'what the repair "convert" makes of every row')
+    .option('--dry-run', 'only tell what would be done')
+    .action((id: string, options: library.CleanOptions) => library.clean(session(), id, options))
+  part('delete <ids...>', 'remove').action((ids: string[]) => library.remove(session(), ids))
+
+  add('doctor', 'what works here, what does not, and how to mend it', doctor)
+  program
+    .command('completion')
+    .addArgument(program.createArgument('<shell>', SHELLS.join(', ')))
+    .description('a script for your shell: eval "$(mlx-training completion bash)"')
+    .action((shell: string) => say(completion(program, shell)))
+  return program
+}
+
+function whole(text: string): number {
+  if (!/^-?\d{1,15}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
+  return Number(text)
+}
+
+function number(text: string): number {
+  const value = Number(text)
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('It must be a number.')
+  return value
+}

@@ -1,0 +1,222 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { ALPACA, KEY, makeTinyModel, ROOT, Server, workFolder } from './support.ts'
+
+// The built command line against the real server and engine, on a tiny model.
+const MAIN = join(ROOT, 'packages', 'cli', 'dist', 'main.js')
+let folder: ReturnType<typeof workFolder>
+let server: Server
+
+beforeAll(async () => {
+  folder = workFolder()
+  makeTinyModel(join(folder.path, 'tiny'))
+  server = await Server.start(folder.path)
+}, 60_000)
+afterAll(async () => {
+  await server.stop()
+  folder.remove()
+}, 60_000)
+
+interface Ended {
+  code: number
+  out: string
+  error: string
+}
+
+function environment(env: Record<string, string> = {}): NodeJS.ProcessEnv {
+  const { FORCE_COLOR: _, ...rest } = process.env
+  return { ...rest, MLX_TRAINING_URL: server.url, MLX_TRAINING_API_KEY: KEY, ...env }
+}
+
+async function run(args: string[], env: Record<string, string> = {}): Promise<Ended> {
+  try {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [MAIN, ...args], {
+      cwd: folder.path,
+      env: environment(env),
+    })
+    return { code: 0, out: stdout, error: stderr }
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string }
+    return { code, out: stdout, error: stderr }
+  }
+}
+
+const small = [
+  '--model',
+  './tiny',
+  '--max-steps',
+  '2',
+  '--set',
+  'dataset.max_seq_length=32',
+  '--set',
+  'dataset.batch_size=1',
+]
+
+test('train checks, starts and follows; what it made is listed, shown and asked', async () => {
+  const trained = await run(['train', '--name', 'first', '--data', ALPACA, '--method', 'lora', ...small])
+  expect(trained, trained.error).toMatchObject({ code: 0 })
+  expect(trained.out).toMatch(/format +alpaca/)
+  expect(trained.out).toMatch(/tokens +[\d,]+: [\d.]+% trained/)
+  expect(trained.out).toMatch(/step 2 {2}loss \d/)
+  expect(trained.out).toMatch(/first: completed/)
+
+  expect((await run(['list'])).out).toMatch(/^first +completed +100% +\d/m)
+  const status = await run(['status', 'first', '--json'])
+  expect(JSON.parse(status.out)).toMatchObject({ experiment_name: 'first', progress: { current_step: 2 } })
+  expect((await run(['logs', 'first'])).out).toMatch(/step 1 .*\n.*step 2 /)
+  const answer = await run(['generate', 'Hello', '--model', 'fine-tuned/first', '--max-tokens', '4', '--json'])
+  expect(JSON.parse(answer.out)).toMatchObject({ model: 'fine-tuned/first', tokens_generated: 4 })
+
+  const models = ['fine-tuned/first', './tiny', './nothing']
+  const compared = await run(['compare', 'Hello', '--reference', 'Hi', '--max-tokens', '3', '--models', ...models])
+  expect(compared, compared.error).toMatchObject({ code: 0 })
+  expect(compared.out).toMatch(
+    /^fine-tuned\/first {2}3 tokens.*ROUGE-L [\s\S]*^\.\/tiny {2}3 tokens[\s\S]*^\.\/nothing/m,
+  )
+
+  const talk = spawn(process.execPath, [MAIN, 'chat', '--model', 'fine-tuned/first', '--max-tokens', '3'], {
+    env: environment(),
+  })
+  let said = ''
+  for (const stream of [talk.stdout, talk.stderr]) stream.on('data', (chunk) => (said += chunk))
+  talk.stdin.end('Hi\n/base\nHi again\n/nonsense\n/quit\n')
+  expect(await once(talk, 'exit')).toEqual([0, null])
+  expect(said).toContain('fine-tuned/first, beside')
+  expect(said).toContain('/system TEXT')
+}, 240_000)
+
+// The last one goes on from what the first one made.
+const RECIPES = ['quick-lora', 'qlora-small-memory', 'dora', 'full', 'continue']
+
+test.each(RECIPES)(
+  'recipes/%s.yaml trains',
+  async (recipe) => {
+    const name = recipe === 'quick-lora' ? 'quick' : recipe
+    const data = join(ROOT, 'examples', recipe === 'full' ? 'service_sharegpt.json' : 'service_alpaca.json')
+    const file = join(ROOT, 'recipes', `${recipe}.yaml`)
+    const ended = await run(['train', file, '--name', name, '--data', data, ...small, '--no-check'])
+    expect(ended, ended.error + ended.out).toMatchObject({ code: 0 })
+    expect(ended.out).toContain(`${name}: completed`)
+  },
+  240_000,
+)
+
+test('every recipe is among them', () => {
+  expect(readdirSync(join(ROOT, 'recipes')).sort()).toEqual(RECIPES.map((name) => `${name}.yaml`).sort())
+})
+
+describe('what goes wrong is one line and a status', () => {
+  test.each([
+    ['no server', ['list', '--url', 'http://127.0.0.1:1'], 3, /No answer from http:\/\/127\.0\.0\.1:1/],
+    ['a wrong key', ['list', '--key', 'nonsense'], 4, /The API key is not valid\. Give the key with --key/],
+    ['no such experiment', ['status', 'nobody'], 5, /nobody/],
+    ['an experiment of that name', ['train', '--name', 'full', '--data', ALPACA, ...small, '--no-check'], 6, /full/],
+    ['a wrong field', ['train', '--data', ALPACA, ...small, '--no-check', '--epochs', '0'], 2, /epochs/],
+    ['a wrong flag', ['list', '--nonsense'], 2, /unknown option/],
+    ['a missing argument', ['status'], 2, /missing required argument/],
+  ] as const)(
+    '%s',
+    async (_, args, code, line) => {
+      const ended = await run([...args])
+      expect(ended).toMatchObject({ code, out: '' })
+      expect(ended.error).toMatch(line)
+      expect(ended.error.trim().split('\n').length).toBeLessThanOrEqual(2)
+    },
+    30_000,
+  )
+
+  test('bad data are told row by row and end with 1', async () => {
+    const path = join(folder.path, 'bad.jsonl')
+    writeFileSync(path, '{"instruction": "a", "output": "b"}\n{"instruction": 5, "output": "c"}\n')
+    const { code, out, error } = await run(['validate', 'bad.jsonl'])
+    expect(code).toBe(1)
+    expect(out).toMatch(/not valid[\s\S]*row 1, line 2/)
+    expect(error).toMatch(/bad\.jsonl has 1 error/)
+  })
+})
+
+test('a mask without colours has a mark a token', async () => {
+  const { out } = await run(['validate', ALPACA, '--model', './tiny', '--mask', '0'], { NO_COLOR: '1' })
+  expect(out).toMatch(/^\+ "/m)
+  expect(out).not.toContain('\x1b')
+  const coloured = await run(['validate', ALPACA, '--model', './tiny', '--mask', '0'], { FORCE_COLOR: '1' })
+  expect(coloured.out).toContain('\x1b[32m')
+}, 60_000)
+
+test('a reader that leaves is no error', async () => {
+  const { stdout, stderr } = await promisify(execFile)(
+    'bash',
+    ['-c', `set -o pipefail; "${process.execPath}" "${MAIN}" models --json | head -c 1; echo " \${PIPESTATUS[0]}"`],
+    { env: environment() },
+  )
+  expect(stdout).toMatch(/^[[{] 0/)
+  expect(stderr).toBe('')
+})
+
+test('Ctrl-C leaves the job running and says how to come back', async () => {
+  const args = [
+    'train',
+    '--name',
+    'long',
+    '--data',
+    ALPACA,
+    ...small,
+    '--max-steps',
+    '100000',
+    '--epochs',
+    '10000',
+    '--no-check',
+  ]
+  const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder.path, env: environment() })
+  let out = ''
+  let error = ''
+  child.stderr.on('data', (chunk) => (error += chunk))
+  await new Promise<void>((seen) =>
+    child.stdout.on('data', (chunk) => {
+      out += chunk
+      if (/step 1 /.test(out)) seen()
+    }),
+  )
+  child.kill('SIGINT')
+  expect(await once(child, 'exit')).toEqual([130, null])
+  expect(error).toContain('Come back with: mlx-training watch long')
+  expect((await server.status('long')).status).toBe('running')
+  expect((await run(['stop', 'long'])).code).toBe(0)
+  await server.until('long', ({ status }) => status === 'stopped')
+}, 120_000)
+
+test.each(['bash', 'fish', 'zsh'])('completion for %s names the commands', async (shell) => {
+  const { out } = await run(['completion', shell])
+  expect(out).toMatch(/\bwatch\b/)
+  if (shell !== 'bash') return
+  const script = `${out}\nCOMP_WORDS=(mlx-training tr); COMP_CWORD=1; _mlx_training; echo "\${COMPREPLY[@]}"`
+  expect((await promisify(execFile)('bash', ['-c', script])).stdout).toBe('train\n')
+})
+
+test('doctor tells what is well and how to mend what is not', async () => {
+  const { code, out } = await run(['doctor', '--json'], {
+    HF_HUB_OFFLINE: '1',
+    MLX_TRAINING_PYTHON: join(ROOT, '.venv', 'bin', 'python'),
+  })
+  const findings = JSON.parse(out) as { what: string; ok: boolean; mend: string | null }[]
+  expect(findings.map(({ what }) => what)).toEqual([
+    'node',
+    'python',
+    'server',
+    'database',
+    'engine',
+    'speed',
+    'data',
+    'disk',
+    'hub',
+  ])
+  expect(findings.every(({ ok, mend }) => ok === (mend === null))).toBe(true)
+  expect(code).toBe(findings.every(({ ok }) => ok) ? 0 : 1)
+  const dead = await run(['doctor', '--json', '--url', 'http://127.0.0.1:1'], { HF_HUB_OFFLINE: '1' })
+  expect(dead.code).toBe(1)
+  expect(dead.out).toContain('mlx-training serve')
+})
