@@ -163,3 +163,34 @@ def test_memory_is_flat_over_requests_cancels_and_adapters(endless, models):
         house.run()
         held.append(mx.get_active_memory())
     assert max(held[2:]) <= held[1] + 10**6
+
+
+def test_an_answer_that_has_no_room_for_its_keys_and_values_waits_and_one_that_never_has_is_refused(endless):
+    house = House(kv_mb=1)  # 512 bytes a position; up to 512 positions a row, of which there are 1, 2 or 4
+    for id in "abc":
+        house.scheduler.submit(request(id, endless, prompt="ab" * 30, max_tokens=400))
+    house.scheduler.step()
+    assert active(house) == {"a", "b"}
+    house.scheduler.cancel("a")
+    house.scheduler.step()
+    assert active(house) == {"b", "c"}
+    house.run()
+    assert [house.ends()[id].finish_reason for id in "abc"] == ["cancelled", "length", "length"]
+    (refused,) = house.ask(request("d", endless, prompt="ab" * 30, max_tokens=4000))
+    assert isinstance(refused, Error)
+    assert refused.kind == "invalid_parameters"
+    assert "MLX_TRAINING_GENERATION_KV_MB allows 1 MB" in refused.message
+    fitting = int(refused.message.rpartition("lower max_tokens to ")[2])
+    assert 400 < fitting < 4000
+    (fits,) = house.ask(request("e", endless, prompt="ab" * 30, max_tokens=fitting))
+    assert isinstance(fits, Done)
+
+
+def test_a_prompt_of_one_token_whose_neighbour_is_cancelled_before_its_first_step(endless):
+    house = House()
+    for id in "ab":
+        house.scheduler.submit(request(id, endless, prompt="a", max_tokens=3))
+    house.scheduler.step()
+    house.scheduler.cancel("a")
+    house.run()
+    assert house.ends()["b"].finish_reason == "length"

@@ -47,6 +47,7 @@ export interface Config {
     readonly modelsMb: number | null
     readonly adaptersMb: number | null
     readonly promptCacheMb: number | null
+    readonly kvMb: number | null
     /** Of the time, that training gives way to answers; 0: it never does. */
     readonly yieldPercent: number
     /** At a stretch. */
@@ -226,6 +227,7 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       modelsMb: megabytes('MLX_TRAINING_GENERATION_MODELS_MB'),
       adaptersMb: megabytes('MLX_TRAINING_GENERATION_ADAPTERS_MB'),
       promptCacheMb: megabytes('MLX_TRAINING_GENERATION_PROMPT_CACHE_MB'),
+      kvMb: megabytes('MLX_TRAINING_GENERATION_KV_MB'),
       yieldPercent: integer('MLX_TRAINING_GENERATION_YIELD_PERCENT', 50, 0, 90),
       yieldMs: integer('MLX_TRAINING_GENERATION_YIELD_MS', 10_000, 1, 600_000),
     },

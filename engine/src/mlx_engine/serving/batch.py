@@ -24,6 +24,7 @@ from mlx_engine.models.bases import Base, Served
 from mlx_engine.protocol import Generate
 from mlx_engine.serving.answer import Answer, Piece
 from mlx_engine.serving.generate import last_logits
+from mlx_engine.serving.memory import pooled_positions
 from mlx_engine.serving.pool import Pool
 from mlx_engine.serving.prefixes import Prefixes, cut
 from mlx_engine.serving.stack import Stack
@@ -37,12 +38,18 @@ class Work:
     served: Served
     prompt: list[int]
     answers: list[Answer]
+    limit: int  # tokens of each at most
     asked: float  # monotonic seconds, as the next ones
     started: float
     decoding: float | None = None  # since when
     cached: int = 0  # tokens of the prompt that were known
     cache: list[Any] | None = None  # of the prompt, while it is computed
     done: int = 0  # tokens of the prompt that are in it
+
+    @property
+    def longest(self) -> int:
+        """Positions that an answer may come to, its prompt included."""
+        return len(self.prompt) + self.limit
 
     @property
     def unfinished(self) -> list[Answer]:
@@ -77,6 +84,21 @@ class Batch:
     @property
     def works(self) -> list[Work]:
         return list(dict.fromkeys([*self._prompts, *(row.work for row in self._rows)]))
+
+    def positions(self, more: Work | None = None) -> int:
+        """Of keys and values that its works may come to take, `more` among them: the prompt that is computed, and what
+        is decoded."""
+        works = [*self.works, more] if more else self.works
+        if not works:
+            return 0
+        prompts = [len(work.prompt) for work in (*self._prompts, *([more] if more else []))]
+        if self._pool is None:
+            answers = sum(len(work.unfinished) * work.longest for work in works)
+        else:
+            rows = sum(len(work.unfinished) for work in works)
+            longest = max(work.longest for work in works)
+            answers = pooled_positions(rows, longest, self._pool.slots, self._pool.capacity)
+        return max(prompts, default=0) + answers
 
     def add(self, work: Work) -> None:
         self._prompts.append(work)

@@ -17,7 +17,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache
 
-_STEP = 256  # positions that are added at a time
+STEP = 256  # positions that are added at a time
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,14 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    @property
+    def slots(self) -> int:
+        return self.layers[0].slots
+
+    @property
+    def capacity(self) -> int:
+        return self.layers[0].capacity
 
     def join(self, row: Sequence[KVCache]) -> None:
         """A new last row, with what one sequence has in its cache."""
@@ -70,9 +78,10 @@ class Pool:
 
     def advance(self) -> None:
         """Before each step: one more position. Where the array is full, positions that no row uses any more go first,
-        if they are as many as are left."""
-        if self.end == self.layers[0].capacity and 2 * min(self.starts) >= self.end:
-            self._shift(-min(self.starts))
+        if they are as many as would be added, or as many as are left: so it never has more than STEP too many."""
+        unused = min(self.starts)
+        if self.end == self.capacity and (unused >= STEP or 2 * unused >= self.end):
+            self._shift(-unused)
         self.end += 1
         self._changed()
 
@@ -117,6 +126,10 @@ class _Layer:
         self._values: mx.array | None = None
 
     @property
+    def slots(self) -> int:
+        return 0 if self._keys is None else self._keys.shape[0]
+
+    @property
     def capacity(self) -> int:
         return 0 if self._keys is None else self._keys.shape[2]
 
@@ -146,8 +159,8 @@ class _Layer:
         mx.eval(self._keys, self._values)
 
     def move(self, source: int, target: int, start: int, end: int) -> None:
-        if self._keys is None:
-            return
+        if start == end:
+            return  # a row that has nothing yet may have no slot either
         for array in (self._keys, self._values):
             array[target : target + 1, :, start:end] = array[source : source + 1, :, start:end]
             mx.eval(array)
@@ -168,15 +181,20 @@ class _Layer:
             mx.eval(self._keys, self._values)
 
     def _reserve(self, rows: int, end: int, keys: mx.array, values: mx.array) -> None:
-        slots, capacity = (0, 0) if self._keys is None else (self._keys.shape[0], self._keys.shape[2])
+        slots, capacity = self.slots, self.capacity
         if rows <= slots and end <= capacity:
             return
-        slots = max(slots, 1 << (rows - 1).bit_length()) if rows > slots else slots
-        capacity = max(capacity, -(-end // _STEP) * _STEP)
+        slots = max(slots, slots_for(rows))
+        capacity = max(capacity, -(-end // STEP) * STEP)
         self._keys, self._values = (
             _grown(old, (slots, new.shape[1], capacity, new.shape[3]), new.dtype)
             for old, new in ((self._keys, keys), (self._values, values))
         )
+
+
+def slots_for(rows: int) -> int:
+    """A power of two, so that they are seldom added."""
+    return 1 << (rows - 1).bit_length() if rows > 0 else 0
 
 
 def _grown(old: mx.array | None, shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
@@ -188,6 +206,6 @@ def _grown(old: mx.array | None, shape: tuple[int, ...], dtype: mx.Dtype) -> mx.
 def _shifted(array: mx.array, by: int, end: int) -> mx.array:
     if by < 0:
         return mx.pad(array[:, :, -by:], [(0, 0), (0, 0), (0, -by), (0, 0)])
-    room = max(0, -(-(end + by) // _STEP) * _STEP - array.shape[2])
+    room = max(0, -(-(end + by) // STEP) * STEP - array.shape[2])
     wider = mx.pad(array, [(0, 0), (0, 0), (by, max(0, room - by)), (0, 0)])
     return wider[:, :, : array.shape[2] + room] if room < by else wider

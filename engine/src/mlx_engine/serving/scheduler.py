@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable
 
 from mlx_engine.kernels import Kernels
-from mlx_engine.models.bases import Base, Bases, NoRoomYet
+from mlx_engine.models.bases import Base, Bases, NoRoomYet, Served
 from mlx_engine.process import error_frame
 from mlx_engine.protocol import Choice, Done, EngineError, Error, Generate, Timing, Token
 from mlx_engine.serving.answer import Answer, Piece
 from mlx_engine.serving.batch import Batch, Work, poolable
+from mlx_engine.serving.memory import bytes_of_position, refuse_if_never
 from mlx_engine.serving.prefixes import Prefixes
 from mlx_engine.serving.prompt import prompt_tokens
 from mlx_engine.serving.settings import Settings
@@ -26,6 +27,8 @@ class _Served:
 
     def __init__(self, base: Base, kernels: Kernels) -> None:
         self.stack = Stack(base.adapters.base, kernels)
+        base.adapters.put([])
+        self.position_bytes = bytes_of_position(base.loaded.model)
         self.poolable = poolable(base, kernels)
 
 
@@ -43,6 +46,7 @@ class Scheduler:
         self._send = send
         self._kernels = kernels
         self._waiting: deque[tuple[Generate, float]] = deque()
+        self._first: tuple[Generate, Served, list[int], int] | None = None  # the first of them, as far as it got
         self._batches: deque[Batch] = deque()
         self._served: dict[Base, _Served] = {}
         self._prefixes = Prefixes(settings.prompt_cache_bytes)
@@ -63,6 +67,7 @@ class Scheduler:
     def cancel(self, id: str) -> None:
         for request, asked in [entry for entry in self._waiting if entry[0].id == id]:
             self._waiting.remove((request, asked))
+            self._first = None
             choices = [Choice(text="", finish_reason="cancelled", completion_tokens=0)] * request.n
             timing = Timing(queue_seconds=time.monotonic() - asked, prefill_seconds=0.0, decode_seconds=0.0)
             self._send(_done(request.id, choices, timing))
@@ -112,7 +117,11 @@ class Scheduler:
                 return
             try:
                 work = self._take_on(request, asked)
-                self._batch_of(work).add(work)
+                batch = self._batch_of(work)
+                if not self._has_room(batch, work):
+                    self._forget_empty()
+                    return
+                batch.add(work)
             except NoRoomYet:
                 return  # nobody overtakes it, or its turn might never come
             except Exception as error:
@@ -120,13 +129,33 @@ class Scheduler:
                 self._send(error_frame(error, request.id))
                 self._bases.free_buffers()
             self._waiting.popleft()
+            self._first = None  # or it would keep a base from being unloaded
 
     def _take_on(self, request: Generate, asked: float) -> Work:
         served = self._bases.find(request.model_path, request.adapter_path, self._in_use)
         self._forget_gone()
-        prompt, limit = prompt_tokens(served.loaded, request, served.system)
+        if self._first is None or self._first[0] is not request or self._first[1] != served:
+            self._first = (request, served, *prompt_tokens(served.loaded, request, served.system))
+        prompt, limit = self._first[2:]
         answers = [Answer(served.loaded, served.ends, request, prompt, limit, i) for i in range(request.n)]
-        return Work(request, served, prompt, answers, asked, time.monotonic())
+        return Work(request, served, prompt, answers, limit, asked, time.monotonic())
+
+    def _has_room(self, batch: Batch, work: Work) -> bool:
+        """Whether keys and values of all that is at work then keep to their limit. EngineError when they never will."""
+        kept, allowed = self._served[batch.base], self._settings.kv_bytes
+        refuse_if_never(
+            len(work.prompt),
+            work.limit,
+            len(work.answers),
+            pooled=kept.poolable,
+            position_bytes=kept.position_bytes,
+            allowed=allowed,
+        )
+        needed = sum(
+            self._served[other.base].position_bytes * other.positions(work if other is batch else None)
+            for other in self._batches
+        )
+        return needed <= allowed
 
     def _batch_of(self, work: Work) -> Batch:
         base, adapter = work.served.base, work.served.adapter

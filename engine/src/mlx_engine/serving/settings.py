@@ -16,9 +16,10 @@ class Settings:
     queue: int = 64  # requests that wait beside those; the next one is told that the engine is busy
     prefill_tokens: int = 128  # of a prompt between two decode steps of others
     idle_seconds: int = 600  # after which a base model that nobody asked for is unloaded
-    models_mb: int = 0  # weights of all bases; 0, as for the next two: a share of the memory
+    models_mb: int = 0  # weights of all bases; 0, as for the next three: a share of the memory
     adapters_mb: int = 0
     prompt_cache_mb: int = 0
+    kv_mb: int = 0  # keys and values of the answers at work
 
     @staticmethod
     def of_environment() -> Settings:
@@ -37,3 +38,7 @@ class Settings:
     @property
     def prompt_cache_bytes(self) -> int:
         return self.prompt_cache_mb * 10**6 or memory_bytes() // 16
+
+    @property
+    def kv_bytes(self) -> int:
+        return self.kv_mb * 10**6 or memory_bytes() // 4

@@ -70,6 +70,7 @@ function settingsOf(generation: Config['generation']): Record<string, string> {
     MODELS_MB: generation.modelsMb,
     ADAPTERS_MB: generation.adaptersMb,
     PROMPT_CACHE_MB: generation.promptCacheMb,
+    KV_MB: generation.kvMb,
   }
   const given = Object.entries(variables).filter(([, value]) => value !== null)
   return Object.fromEntries(given.map(([name, value]) => [`MLX_TRAINING_GENERATION_${name}`, String(value)]))
