@@ -10,6 +10,9 @@ export interface Database extends SqliteDatabase {
   readonly inTransaction: boolean
 }
 
+/** Which of the two this Node gets. */
+export const SQLITE = builtIn() ? 'node:sqlite' : 'better-sqlite3'
+
 /** `busyMs`: how long a lock of another connection is waited for. */
 export function openDatabase(path: string, busyMs = 5000): Database {
   const BuiltIn = builtIn()

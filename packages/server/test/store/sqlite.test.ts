@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Kysely } from 'kysely'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ConfigError } from '../../src/config.ts'
-import { openDatabase } from '../../src/store/database.ts'
+import { openDatabase, SQLITE } from '../../src/store/database.ts'
 import { lockHome } from '../../src/store/lock.ts'
 import { MIGRATIONS, migrate } from '../../src/store/migrations/index.ts'
 import { createStore } from '../../src/store/queries.ts'
@@ -33,7 +33,7 @@ const refusal = async (file: string) => {
   return message
 }
 
-storeConformance('sqlite', (options) => openSqliteStore(path(), options))
+storeConformance(SQLITE, (options) => openSqliteStore(path(), options))
 
 describe('the sqlite driver', () => {
   it('commits durably to files that only their owner can read', async () => {
