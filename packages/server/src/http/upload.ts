@@ -64,7 +64,9 @@ async function readBody(raw: IncomingMessage, query: UploadQuery, receive: Recei
   if (name === undefined)
     throw unprocessable('name', 'is required with the file as the body: POST /datasets?name=data.jsonl')
   const length = Number(raw.headers['content-length'] ?? 0)
-  return { received: await receive(raw, length), upload: { name, fileName: name, reading } }
+  // A request that is destroyed half-read leaves its connection open and deaf: the next one on it would hang.
+  const bytes = raw.iterator({ destroyOnReturn: false })
+  return { received: await receive(bytes, length), upload: { name, fileName: name, reading } }
 }
 
 async function readParts(

@@ -1,5 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { failpoint } from '../../files/failpoints.ts'
 import { explainFull } from '../snapshot-writer.ts'
 
 const FLUSH_BYTES = 1024 * 1024
@@ -36,7 +37,10 @@ export class AppendFile {
     this.#pending = []
     this.#pendingBytes = 0
     onWrite(bytes)
-    await explainFull(dirname(this.#path), () => this.#handle.writeFile(bytes))
+    await explainFull(dirname(this.#path), async () => {
+      failpoint('dataset.append')
+      await this.#handle.writeFile(bytes)
+    })
   }
 
   /** All of it is on the disk when this returns. */

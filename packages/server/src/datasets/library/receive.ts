@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { open, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ServiceError } from '@mlx-training/contract'
+import { failpoint } from '../../files/failpoints.ts'
 import { explainFull } from '../snapshot-writer.ts'
 import { FILES } from './shelf.ts'
 
@@ -33,7 +34,10 @@ export async function receive(
         looked = size
       }
       hash.update(chunk)
-      await explainFull(folder, () => handle.writeFile(chunk))
+      await explainFull(folder, async () => {
+        failpoint('dataset.received')
+        await handle.writeFile(chunk)
+      })
     }
     await explainFull(folder, () => handle.sync())
   } finally {
