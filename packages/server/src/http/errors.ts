@@ -43,7 +43,10 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   if (told.code === 'unauthorized') reply.header('www-authenticate', 'Bearer realm="mlx-distributed-training"')
   if (told.retryAfter !== undefined) reply.header('retry-after', Math.ceil(told.retryAfter))
   if (isFacade(request.url))
-    return reply.code(openAIStatus(told)).type('application/json').send(openAIError(told, request.is404))
+    return reply
+      .code(openAIStatus(told))
+      .type('application/json')
+      .send(openAIError(told, request.url, request.is404))
   return reply
     .code(told.status)
     .type('application/json')

@@ -27,14 +27,16 @@ export const isFacade = (url: string): boolean => /^\/v1(?=[/?]|$)/.test(url)
 export const openAIStatus = (error: Pick<ServiceError, 'code' | 'status'>): number =>
   SHAPES[error.code]?.[2] ?? error.status
 
-/** `unknownPath`: it is the path that isn't there, and not a model. */
-export function openAIError(error: ServiceError, unknownPath = false): OpenAIError {
-  const [type, code] = SHAPES[error.reason === 'context_too_long' ? 'context_length' : error.code] ?? [INVALID, null]
+/** `path`: where it happened. `unknownPath`: it is the path that isn't there, and not a model. */
+export function openAIError(error: ServiceError, path = '', unknownPath = false): OpenAIError {
+  const tooLong = error.code === 'context_length' || error.reason === 'context_too_long'
+  const [type, code] = SHAPES[tooLong ? 'context_length' : error.code] ?? [INVALID, null]
+  const prompt = path.startsWith('/v1/chat/') ? 'messages' : 'prompt'
   return {
     error: {
       message: error.message,
       type,
-      param: unknownPath ? null : paramOf(error),
+      param: unknownPath ? null : tooLong ? prompt : paramOf(error),
       code: unknownPath ? 'unknown_url' : code,
     },
   }
