@@ -31,3 +31,20 @@ test('the curl tour of the README works when pasted', async () => {
   expect(output).not.toContain('error_type')
   expect(output).toContain('event: end')
 }, 180_000)
+
+test('so do its lines about data sets', () => {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
+  const lines = /<!-- data -->\n```bash\n([\s\S]*?)```/.exec(readme)?.[1] ?? ''
+  const script = lines.replace('http://127.0.0.1:8200', server.url).replaceAll('\ncurl -s', '\necho; curl -s')
+  const output = execFileSync('bash', ['-euo', 'pipefail', '-c', script], { encoding: 'utf8', cwd: folder.path })
+  const answers = output
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line))
+  expect(answers).toMatchObject([
+    { valid: true, supervision: { rows: 64, refusal: null } },
+    { rows: [{ sample: 0, problem: null }, { sample: 5 }] },
+    { dataset: { valid: true }, repairs: { length: 5 } },
+    { train: { valid: true }, validation: { valid: true } },
+  ])
+}, 120_000)
