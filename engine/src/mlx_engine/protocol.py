@@ -414,6 +414,7 @@ class Generate(_Tagged, tag="generate"):
     logprobs: int | None = None
     n: int = 1
     tools: list[dict[str, Any]] = []
+    json_schema: dict[str, Any] | None = None
 
 
 class Cancel(_Tagged, tag="cancel"):

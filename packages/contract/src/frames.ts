@@ -486,6 +486,9 @@ export const GenerateCommand = frame('generate', {
   ),
   n: Type.Optional(Type.Integer({ description: 'Answers to the one prompt' })),
   tools: Type.Optional(Type.Array(ToolDescription, { description: 'Shown by the chat template, or before it' })),
+  json_schema: Type.Optional(
+    Nullable(Type.Record(Type.String(), Type.Unknown(), { description: 'That the answer is to keep to' })),
+  ),
 })
 export type GenerateCommand = Static<typeof GenerateCommand>
 export const CancelCommand = frame('cancel', { id: Type.String() })

@@ -35,6 +35,29 @@ export type ToolCall = Static<typeof ToolCall>
 export const ToolDescription = Type.Record(Type.String(), Type.Unknown())
 export type ToolDescription = Static<typeof ToolDescription>
 
+/** As in OpenAI's API. */
+export const ResponseFormat = Type.Object(
+  {
+    type: enumOf(['text', 'json_object', 'json_schema'] as const),
+    json_schema: Type.Optional(
+      Type.Object(
+        {
+          name: Type.Optional(Type.String({ maxLength: 64 })),
+          description: Type.Optional(Type.String()),
+          schema: Type.Record(Type.String(), Type.Unknown(), { description: 'JSON Schema, up to 64 KiB' }),
+          strict: Type.Optional(Type.Union([Type.Boolean(), Type.Null()])),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  {
+    additionalProperties: false,
+    description: 'The form of the answer. Local models keep to a schema token by token, strict or not',
+  },
+)
+export type ResponseFormat = Static<typeof ResponseFormat>
+
 export const GenerateRequest = Type.Object(
   {
     prompt: Type.Optional(
@@ -114,6 +137,7 @@ export const GenerateRequest = Type.Object(
       Type.Integer({ minimum: 0, maximum: 20, description: 'Beside it those of so many of the likeliest' }),
     ),
     n: Type.Optional(Type.Integer({ minimum: 1, maximum: 8, description: 'So many answers to the one prompt' })),
+    response_format: Type.Optional(ResponseFormat),
   },
   { $id: 'GenerateRequest', additionalProperties: false },
 )

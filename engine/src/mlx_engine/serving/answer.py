@@ -9,6 +9,7 @@ import numpy as np
 
 from mlx_engine.models.load import LoadedModel
 from mlx_engine.protocol import Choice, FinishReason, Generate, LikelyToken, TokenLogprob
+from mlx_engine.serving.grammar import Constraint
 from mlx_engine.serving.sampling import Sampled, Sampler
 from mlx_engine.serving.text import Detokenizer, StopFilter
 
@@ -21,15 +22,23 @@ class Piece:
 
 class Answer:
     def __init__(
-        self, loaded: LoadedModel, ends: set[int], request: Generate, prompt: Sequence[int], limit: int, index: int = 0
+        self,
+        loaded: LoadedModel,
+        ends: set[int],
+        request: Generate,
+        prompt: Sequence[int],
+        limit: int,
+        index: int = 0,
+        constraint: Constraint | None = None,
     ) -> None:
-        """`ends`: tokens that end it. `limit`: tokens at most."""
+        """`ends`: tokens that end it. `limit`: tokens at most. `constraint`: of its own, see grammar.py."""
         self.index = index
         self.tokens: list[int] = []  # sampled, the end token too
         self.finish_reason: FinishReason | None = None
         self._tokenizer = loaded.tokenizer
         self._ends = ends
         self._limit = limit
+        self._constraint = constraint
         self._sampler = Sampler(request, prompt, index)
         self._detokenizer = Detokenizer(loaded.tokenizer, () if request.messages is not None else prompt)
         self._stops = StopFilter(request.stop)
@@ -38,15 +47,20 @@ class Answer:
 
     def add(self, logits: np.ndarray) -> Piece | None:
         """Samples from a row of logits (vocabulary,) float32. What there is to tell now, if anything; once there is a
-        finish_reason, nothing may be added."""
-        sampled = self._sampler.sample(logits)
+        finish_reason, nothing may be added. EngineError when its constraint can't be kept to."""
+        constraint = self._constraint
+        sampled = self._sampler.sample(logits, constraint and constraint.allowed(logits.size))
         self.tokens.append(sampled.token)
         if self._logprobs is not None:
             self._logprobs.append(self._describe(sampled))
         if sampled.token in self._ends:
             return self.finish("stop")
+        if constraint is not None:
+            constraint.take(sampled.token)
         text = self._stops.add(self._detokenizer.add(sampled.token))
         if self._stops.stopped:
+            return self.finish("stop", text)
+        if constraint is not None and constraint.complete:
             return self.finish("stop", text)
         if len(self.tokens) >= self._limit:
             return self.finish("length", text)

@@ -21,7 +21,7 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_engine.kernels import Kernels
 from mlx_engine.models.adapters import Adapter
 from mlx_engine.models.bases import Base, Served
-from mlx_engine.protocol import Generate
+from mlx_engine.protocol import EngineError, Generate
 from mlx_engine.serving.answer import Answer, Piece
 from mlx_engine.serving.generate import last_logits
 from mlx_engine.serving.memory import pooled_positions
@@ -74,6 +74,7 @@ class Batch:
     kernels: Kernels
     tell: Callable[[Work, Answer, Piece], None]
     ended: Callable[[Work], None]
+    failed: Callable[[Work, EngineError], None]
     _prompts: deque[Work] = field(default_factory=deque)
     _rows: list[_Row] = field(default_factory=list)
 
@@ -156,6 +157,8 @@ class Batch:
     def _decode(self) -> None:
         if self._pool is None:
             for row in list(self._rows):
+                if row not in self._rows:
+                    continue
                 self._route([row.work])
                 self._advance(row, _decoded(self.kernels, self._model, [row.next], row.cache)[0])
             return
@@ -164,10 +167,16 @@ class Batch:
         self._pool.advance()
         logits = _decoded(self.kernels, self._model, [row.next for row in rows], self._pool.layers)
         for row, row_logits in zip(rows, logits, strict=True):
-            self._advance(row, row_logits)
+            if row in self._rows:  # and did not fail with another answer to its request
+                self._advance(row, row_logits)
 
     def _advance(self, row: _Row, logits: np.ndarray) -> None:
-        piece = row.answer.add(logits)
+        try:
+            piece = row.answer.add(logits)
+        except EngineError as error:  # of this answer alone
+            self.remove(row.work)
+            self.failed(row.work, error)
+            return
         row.next = row.answer.tokens[-1]
         if piece is not None:
             self.tell(row.work, row.answer, piece)

@@ -38,9 +38,11 @@ class Sampler:
         self._said: Counter[int] = Counter()
         self._seen = set(prompt) if request.repetition_penalty != 1 else set()
 
-    def sample(self, logits: np.ndarray) -> Sampled:
-        """(vocabulary,) float32, left as they are."""
-        token = self._choose(self._penalised(logits))
+    def sample(self, logits: np.ndarray, allowed: np.ndarray | None = None) -> Sampled:
+        """(vocabulary,) float32, left as they are; `allowed`: (vocabulary,) bool, what may be chosen. Log-probabilities
+        are told as if all might be."""
+        penalised = self._penalised(logits)
+        token = self._choose(penalised if allowed is None else np.where(allowed, penalised, np.float32(-np.inf)))
         self._said[token] += 1
         self._seen.add(token)
         if self._request.logprobs is None:

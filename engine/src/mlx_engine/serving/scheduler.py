@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from mlx_engine.kernels import Kernels
 from mlx_engine.models.bases import Base, Bases, NoRoomYet, Served
@@ -13,6 +14,7 @@ from mlx_engine.process import error_frame
 from mlx_engine.protocol import Choice, Done, EngineError, Error, Generate, Timing, Token
 from mlx_engine.serving.answer import Answer, Piece
 from mlx_engine.serving.batch import Batch, Work, poolable
+from mlx_engine.serving.grammar import Constraint, Grammars, copies
 from mlx_engine.serving.memory import bytes_of_position, refuse_if_never
 from mlx_engine.serving.prefixes import Prefixes
 from mlx_engine.serving.prompt import prompt_tokens
@@ -20,6 +22,7 @@ from mlx_engine.serving.settings import Settings
 from mlx_engine.serving.stack import Stack, stackable
 
 _LONGEST_WAIT = 60.0  # seconds that a busy engine asks for
+_GRAMMAR_PATIENCE = 0.05  # seconds; there is nothing else to do
 
 
 class _Served:
@@ -30,6 +33,17 @@ class _Served:
         base.adapters.put([])
         self.position_bytes = bytes_of_position(base.loaded.model)
         self.poolable = poolable(base, kernels)
+
+
+@dataclass
+class _First:
+    """What is known of a request that waits for room."""
+
+    request: Generate
+    served: Served
+    prompt: list[int]
+    limit: int
+    constraint: Constraint | None = None
 
 
 class Scheduler:
@@ -46,10 +60,11 @@ class Scheduler:
         self._send = send
         self._kernels = kernels
         self._waiting: deque[tuple[Generate, float]] = deque()
-        self._first: tuple[Generate, Served, list[int], int] | None = None  # the first of them, as far as it got
+        self._first: _First | None = None  # of them, as far as it got
         self._batches: deque[Batch] = deque()
         self._served: dict[Base, _Served] = {}
         self._prefixes = Prefixes(settings.prompt_cache_bytes)
+        self._grammars: Grammars | None = None
         self._seconds = 1.0  # that a request takes, of late
 
     @property
@@ -134,11 +149,26 @@ class Scheduler:
     def _take_on(self, request: Generate, asked: float) -> Work:
         served = self._bases.find(request.model_path, request.adapter_path, self._in_use)
         self._forget_gone()
-        if self._first is None or self._first[0] is not request or self._first[1] != served:
-            self._first = (request, served, *prompt_tokens(served.loaded, request, served.system))
-        prompt, limit = self._first[2:]
-        answers = [Answer(served.loaded, served.ends, request, prompt, limit, i) for i in range(request.n)]
+        first = self._first
+        if first is None or first.request is not request or first.served != served:
+            first = self._first = _First(request, served, *prompt_tokens(served.loaded, request, served.system))
+        if request.json_schema is not None and first.constraint is None:
+            first.constraint = self._constraint(served, request)
+        prompt, limit, constraints = first.prompt, first.limit, copies(first.constraint, request.n)
+        answers = [
+            Answer(served.loaded, served.ends, request, prompt, limit, i, constraint)
+            for i, constraint in enumerate(constraints)
+        ]
         return Work(request, served, prompt, answers, limit, asked, time.monotonic())
+
+    def _constraint(self, served: Served, request: Generate) -> Constraint:
+        """NoRoomYet while it is being made; who decodes meanwhile isn't held up."""
+        self._grammars = self._grammars or Grammars()
+        patience = 0.0 if self._batches else _GRAMMAR_PATIENCE
+        made = self._grammars.constraint(served.loaded, served.ends, request, patience)
+        if made is None:
+            raise NoRoomYet
+        return made
 
     def _has_room(self, batch: Batch, work: Work) -> bool:
         """Whether keys and values of all that is at work then keep to their limit. EngineError when they never will."""
@@ -166,7 +196,9 @@ class Scheduler:
         if base not in self._served:
             self._served[base] = _Served(base, self._kernels)
         kept = self._served[base]
-        batch = Batch(base, own, kept.stack, self._prefixes, kept.poolable, self._kernels, self._tell, self._ended)
+        batch = Batch(
+            base, own, kept.stack, self._prefixes, kept.poolable, self._kernels, self._tell, self._ended, self._failed
+        )
         self._batches.append(batch)
         return batch
 
@@ -185,6 +217,9 @@ class Scheduler:
 
     def _tell(self, work: Work, answer: Answer, piece: Piece) -> None:
         self._send(Token(id=work.request.id, text=piece.text, index=answer.index, logprobs=piece.logprobs))
+
+    def _failed(self, work: Work, error: EngineError) -> None:
+        self._send(error_frame(error, work.request.id))
 
     def _ended(self, work: Work) -> None:
         now = time.monotonic()

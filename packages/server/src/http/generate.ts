@@ -3,6 +3,7 @@ import type { Providers } from '../providers/index.ts'
 import type { Extra, GenerateInput, GenerateOutput } from '../providers/port.ts'
 import { clientSignal } from './client-signal.ts'
 import { ownWording, streamAnswer } from './generate-stream.ts'
+import { responseFormat } from './response-format.ts'
 import type { Handler } from './routes.ts'
 import type { SseTimes } from './sse.ts'
 
@@ -103,10 +104,12 @@ function inputOf(body: GenerateRequest): Omit<GenerateInput, 'model'> {
 function extraOf(body: GenerateRequest): Extra {
   const { top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, n, logprobs, top_logprobs } = body
   if (top_logprobs !== undefined && !logprobs) throw wrong('top_logprobs', 'goes with logprobs: true')
+  const format = responseFormat(body.response_format)
   const given = Object.entries({ top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, n })
   return {
     ...Object.fromEntries(given.filter(([, value]) => value !== undefined)),
     ...(logprobs && { logprobs: top_logprobs ?? 0 }),
+    ...(format && { response_format: format }),
   }
 }
 

@@ -2,7 +2,7 @@ import { type ProviderName, ServiceError } from '@mlx-training/contract'
 import type { Extra, GenerateInput } from './port.ts'
 
 /** A field without effect asks for nothing, so that it harms nobody. */
-const NEUTRAL: Required<Omit<Extra, 'logprobs' | 'tools'>> = {
+const NEUTRAL: Required<Omit<Extra, 'logprobs' | 'tools' | 'response_format'>> = {
   top_k: 0,
   min_p: 0,
   repetition_penalty: 1,

@@ -6,7 +6,7 @@ import { type FineTunedName, parseFineTuned } from '../models/names.ts'
 import type { Models } from '../models/port.ts'
 import { cancelled } from './hosted.ts'
 import { pieces } from './pieces.ts'
-import type { GenerateInput, GenerateOutput, Provider } from './port.ts'
+import type { GenerateInput, GenerateOutput, Provider, ResponseFormat } from './port.ts'
 
 export interface LocalDeps {
   engine: Pick<Engine, 'generate' | 'health'>
@@ -56,6 +56,7 @@ export function createLocalProvider({ engine, models, jobs }: LocalDeps): Provid
     signal: AbortSignal,
     push?: (piece: GeneratePiece) => void,
   ): Promise<GenerateOutput> {
+    const { response_format, ...extra } = input.extra ?? {}
     const logprobs = new Map<number, TokenLogprob[]>()
     try {
       const done = await engine.generate(
@@ -68,7 +69,8 @@ export function createLocalProvider({ engine, models, jobs }: LocalDeps): Provid
           top_p: input.topP,
           stop: input.stop,
           seed: input.seed,
-          ...input.extra,
+          ...extra,
+          ...(response_format && { json_schema: schemaOf(response_format) }),
         },
         {
           signal,
@@ -98,3 +100,6 @@ export function createLocalProvider({ engine, models, jobs }: LocalDeps): Provid
     }
   }
 }
+
+const schemaOf = ({ type, json_schema }: ResponseFormat) =>
+  type === 'json_object' ? { type: 'object' } : json_schema?.schema

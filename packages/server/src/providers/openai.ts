@@ -112,8 +112,8 @@ const common = (input: GenerateInput) => ({
   model: input.model,
   ...(input.stop.length && { stop: input.stop }),
   ...(input.seed !== null && { seed: input.seed }),
-  // Those that `passed` has let through: logprobs, a number here and a flag there, and tools are not among them.
-  ...(input.extra as Omit<Extra, 'logprobs' | 'tools'>),
+  // Those that `passed` has let through: logprobs, a number here and a flag there, tools and response_format are not among them.
+  ...(input.extra as Omit<Extra, 'logprobs' | 'tools' | 'response_format'>),
 })
 
 /** What answers and chunks of both endpoints have in common. */

@@ -4,6 +4,7 @@ import type {
   GeneratePiece,
   ProviderName,
   ProviderState,
+  ResponseFormat,
   TokenLogprob,
   ToolDescription,
 } from '@mlx-training/contract'
@@ -23,6 +24,8 @@ export interface GenerateInput {
   extra?: Extra
 }
 
+export type { ResponseFormat }
+
 export interface Extra {
   top_k?: number
   min_p?: number
@@ -34,6 +37,7 @@ export interface Extra {
   n?: number
   /** Descriptions of the functions that may be called, as the chat template shows them. */
   tools?: ToolDescription[]
+  response_format?: ResponseFormat
 }
 
 /** content_filter: the provider withheld the rest. null: another reason, or none told. */

@@ -124,6 +124,17 @@ describe('local_mlx', () => {
     await expect(generate('SmolLM9')).rejects.toMatchObject({ code: 'not_found' })
   })
 
+  it('asks the engine for the schema that the answer is to keep to', async () => {
+    const schema = { type: 'array' }
+    const formats = [{ type: 'json_schema', json_schema: { name: 'x', schema } }, { type: 'json_object' }] as const
+    for (const response_format of formats)
+      await providers
+        .get('local_mlx')
+        .generate(ask({ model: 'SmolLM2-135M-Instruct', extra: { response_format } }), never)
+    expect(asked.map(({ json_schema }) => json_schema)).toEqual([schema, { type: 'object' }])
+    expect(asked[0]).not.toHaveProperty('response_format')
+  })
+
   it('uses the output of a job that has ended, or one of its checkpoints', async () => {
     const { plan, progress } = await job({ state: 'completed' }, [100, 200])
     await world.put('outputs/x', ADAPTER)
