@@ -2,8 +2,6 @@ import { execFile } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
-import { generateText, jsonSchema, tool } from 'ai'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { KEY, makeTinyModel, PYTHON, ROOT, Server, workFolder } from './support.ts'
@@ -97,14 +95,6 @@ test('a tool is called', async () => {
     finish_reason: 'tool_calls',
     message: { content: null, tool_calls: [{ function: { name: 'weather', arguments: '{"city":"Paris"}' } }] },
   })
-  const local = createOpenAICompatible({ name: 'local', baseURL: `${server.url}/v1`, apiKey: KEY })
-  const { toolCalls } = await generateText({
-    model: local(model),
-    messages: rain,
-    temperature: 0,
-    tools: { weather: tool({ inputSchema: jsonSchema(parameters) }) },
-  })
-  expect(toolCalls).toMatchObject([{ toolName: 'weather', input: { city: 'Paris' } }])
 }, 60_000)
 
 test('an answer that is left in the middle makes room at once', async () => {
@@ -156,12 +146,23 @@ with client.chat.completions.create(model="fine-tuned/tour", messages=messages, 
     print(sum(1 for chunk in stream if chunk.choices[0].finish_reason == "length"))
 `
 
+const MORE_AI = `
+import { generateText, jsonSchema, tool } from 'ai'
+const { toolCalls } = await generateText({
+  model: local('fine-tuned/tour'),
+  prompt: 'Does it rain in Paris?',
+  temperature: 0,
+  tools: { weather: tool({ inputSchema: jsonSchema(${JSON.stringify(parameters)}) }) },
+})
+console.log(toolCalls.map(({ toolName, input }) => toolName + input.city))
+`
+
 /** The snippets of docs/openai.md, by language, with this server's address. */
 const snippets = [...readFileSync(join(ROOT, 'docs', 'openai.md'), 'utf8').matchAll(/^```(\w+)\n(.*?)^```$/gms)].map(
   ([, language = '', code = '']) => ({ language, code: code }),
 )
 const COMMANDS: Record<string, (code: string) => [file: string, args: string[]]> = {
-  js: (code) => [process.execPath, ['--input-type=module', '-e', code]],
+  js: (code) => [process.execPath, ['--input-type=module', '-e', code.includes("from 'ai'") ? code + MORE_AI : code]],
   python: (code) => [PYTHON, ['-c', code + MORE_PYTHON]],
   bash: (code) => ['bash', ['-c', code]],
 }
@@ -180,6 +181,7 @@ test.each(snippets)(
     const said =
       language === 'bash' ? [...stdout.matchAll(/"content":"([^"]*)"/g)].map(([, text]) => text).join('') : stdout
     expect(said).toContain(FACT)
+    if (code.includes("from 'ai'")) expect(stdout).toContain('weatherParis')
     if (language === 'bash') expect(stdout.trimEnd().endsWith('data: [DONE]')).toBe(true)
     if (language === 'python')
       expect(stdout.trim().split('\n').slice(-5)).toEqual([
