@@ -1,5 +1,5 @@
 // npm run bench:datasets: our checks, JSON.parse alone, Python's json and pandas in turn, on the same generated files.
-//   npm run bench:datasets -- [--megabytes 10,1000] [--rounds N] [--readers a,b] [--json PATH]
+//   npm run bench:datasets -- [--megabytes 10,1000] [--rounds N] [--minutes N] [--readers a,b] [--json PATH]
 // bench/README.md says what is measured and how.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -7,6 +7,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ask, fail, PYTHON, ROOT, Stop } from '../scripts/lib.mjs'
 import { writeDataset } from './lib/data-files.mjs'
+import { missed, targetsOf } from './lib/data-targets.mjs'
 import { commit, loadAverage, machine, round } from './lib/machine.mjs'
 
 const WORK = join(ROOT, '.bench', `datasets-${process.pid}`)
@@ -22,7 +23,7 @@ const python = (executable, reader) => [executable, join(ROOT, 'bench', 'peers',
 const READERS = {
   'json-parse': () => node('json-parse'),
   ours: () => node('ours'),
-  'ours-2-threads': (file) => (file.endsWith('.jsonl') ? node('ours-2-threads') : null),
+  'ours-2-threads': () => node('ours-2-threads'),
   'python-json': () => python(PYTHON, 'json'),
   pandas: () => (existsSync(PANDAS) ? python(PANDAS, 'pandas') : null),
 }
@@ -31,6 +32,7 @@ const { values: options } = parseArgs({
   options: {
     megabytes: { type: 'string', default: '10,1000' },
     rounds: { type: 'string', default: '2' },
+    minutes: { type: 'string', default: '4' },
     readers: { type: 'string', default: Object.keys(READERS).join(',') },
     json: { type: 'string', default: join(ROOT, 'bench', 'results', 'datasets.json') },
   },
@@ -53,17 +55,24 @@ function main() {
   const found = makePandas()
   mkdirSync(WORK, { recursive: true })
   const before = loadAverage()
+  const start = performance.now()
+  /** Once the time is up every reader has one round left at each file. */
+  const roundsLeft = () => (performance.now() - start < Number(options.minutes) * 60_000 ? Number(options.rounds) : 1)
   const files = []
   for (const megabytes of options.megabytes.split(',').map(Number))
     for (const kind of ['alpaca', 'sharegpt'])
       for (const form of ['jsonl', 'json']) {
         const path = join(WORK, `${kind}-${megabytes}.${form}`)
         const bytes = writeDataset(path, kind, form, megabytes * 1e6)
-        const readers = Object.fromEntries(names.map((name) => [name, best(name, path, bytes)]))
+        const readers = Object.fromEntries(names.map((name) => [name, best(name, path, bytes, roundsLeft)]))
         rmSync(path)
         show(`${kind}, ${megabytes} MB, ${form}`, readers)
         files.push({ kind, form, bytes, readers })
       }
+  const targets = targetsOf(files)
+  console.log('\nTargets')
+  for (const { what, wanted, got, ok } of targets)
+    console.log(`  ${ok ? 'pass' : 'FAIL'}  ${what}: ${got} (wanted: ${wanted})`)
   const result = { benchmark: 'datasets', date: new Date().toISOString(), ...commit(), machine: machine() }
   const context = {
     load_average_before: before,
@@ -73,16 +82,17 @@ function main() {
   }
   const file = resolve(options.json)
   mkdirSync(dirname(file), { recursive: true })
-  writeFileSync(file, `${JSON.stringify({ ...result, ...context, files }, null, 1)}\n`)
+  writeFileSync(file, `${JSON.stringify({ ...result, ...context, targets, files }, null, 1)}\n`)
+  if (targets.some(missed)) console.log(`\n${targets.filter(missed).length} of ${targets.length} targets missed`)
   console.log(`\nWritten to ${relative(process.cwd(), file)}`)
 }
 
 /** The fastest of the rounds; null where a reader can't read such a file. */
-function best(name, path, bytes) {
+function best(name, path, bytes, rounds) {
   const [command, ...args] = READERS[name](path) ?? []
   if (!command) return null
   let fastest = null
-  for (let i = 0; i < Number(options.rounds); i++) {
+  for (let i = 0; i < rounds(); i++) {
     const { status, stdout, stderr } = spawnSync(command, [...args, path], { encoding: 'utf8' })
     if (status !== 0) return { failed: stderr.trim().split('\n').at(-1) ?? `exit status ${status}` }
     const { seconds, cpu_seconds, peak_mb } = JSON.parse(stdout.trim().split('\n').at(-1))

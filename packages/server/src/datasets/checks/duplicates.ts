@@ -4,6 +4,8 @@ import { Seen } from './seen.ts'
 
 /** Of common data sets; how many rows there will be is guessed by it. */
 const BYTES_A_ROW = 1000
+/** Rows whose places in the tables are fetched at once. */
+const FETCHED = 64
 
 /** Rows that train the same thing, and questions asked twice with different answers; in one file or in two. */
 export class Duplicates {
@@ -13,6 +15,7 @@ export class Duplicates {
   readonly #trained: Duplicates | null
   readonly findings = new Findings()
   readonly counts = { exact: 0, normalised: 0, same_question: 0 }
+  fetched = 0
   readonly leakage = { rows: 0, questions: 0 }
 
   /** `bytes`: of the file. */
@@ -26,6 +29,7 @@ export class Duplicates {
   add(keys: Pick<RowKeys, 'count' | 'numbers' | 'offsets'>, base: Base): void {
     const key = emptyKey()
     for (let i = 0; i < keys.count; i++) {
+      if (i % FETCHED === 0) this.#fetch(keys, i, Math.min(keys.count, i + FETCHED))
       readKey(keys, i, key)
       const sample = key.sample + base.sample
       if (this.#trained) this.#meet(this.#trained, key, base)
@@ -34,6 +38,17 @@ export class Duplicates {
       if (row !== null) this.#sameRow(key, row, base)
       else if (question !== null) this.#sameQuestion(key, question, base)
     }
+  }
+
+  #fetch(keys: Pick<RowKeys, 'numbers' | 'offsets'>, from: number, to: number): void {
+    const key = emptyKey()
+    let sum = 0
+    for (let i = from; i < to; i++) {
+      readKey(keys, i, key)
+      sum ^= this.#rows.touch(key.row) ^ this.#questions.touch(key.question)
+    }
+    // Used, so that the reads are not left out.
+    this.fetched = sum
   }
 
   /** Whether later rows could not be compared any more. */

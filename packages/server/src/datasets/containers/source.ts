@@ -45,6 +45,18 @@ export class Source {
     await this.checkUnchanged()
   }
 
+  /** The same in one piece of memory: each chunk is good until the next is asked for. */
+  async *chunksInPlace(): AsyncGenerator<Buffer> {
+    const buffer = Buffer.allocUnsafeSlow(1024 * 1024)
+    for (let at = 0; at < this.size; ) {
+      const { bytesRead } = await read(this.fd, buffer, 0, Math.min(buffer.length, this.size - at), at)
+      if (bytesRead === 0) throw changed()
+      at += bytesRead
+      yield buffer.subarray(0, bytesRead)
+    }
+    await this.checkUnchanged()
+  }
+
   /** FileFault when somebody wrote to the file since it was opened. */
   async checkUnchanged(): Promise<void> {
     if (stamp(await stat(this.fd)) !== this.#changed) throw changed()

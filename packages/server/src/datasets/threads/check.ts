@@ -102,7 +102,9 @@ async function examine(
     else await writer?.flush()
     await taker?.flush()
   }
-  const report = await runPass(chunks, pass, write)
+  // Who takes rows may keep them for longer than a chunk.
+  const isInPlace = kind === 'plain' && !gzip && !taker
+  const report = await runPass(isInPlace ? source.chunksInPlace() : chunks, pass, write)
   const { duplicates, container } = pass
   if (lines === 'records') return { report: withoutLines(report), duplicates, container }
   // Bytes of what a table was turned into mean nothing to anybody.
