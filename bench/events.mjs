@@ -17,7 +17,7 @@ import { childrenWith, residentMb, tcpBuffersMb, watch } from './lib/processes.m
 
 const SETTLE = 5000
 /** Milliseconds that a reader stays connected at least. */
-const STAY = 15_000
+const STAY = 40_000
 /** Of the clients, which would run on machines of their own. */
 const NICE = 19
 
@@ -193,7 +193,7 @@ function targets({ status, memory, silent_cut: cut, seen, training }) {
     ['status p99, ms', String(status.p99_ms), '< 250', status.p99_ms < 250],
     below('status errors', status.errors, 0),
     below('memory a client, MiB', memory.server_mb_per_client, 1),
-    ['silent clients cut', `${seen.cut}/${cut.counted}`, `= ${silent}`, seen.cut === silent && cut.counted === silent],
+    ['silent clients cut', `${seen.cut}/${cut.counted}`, `= ${silent}`, seen.cut === silent && cut.counted >= silent],
     below('the last of them after, s', cut.longest_seconds, 30),
     below('events missing', seen.gaps, 0),
     below('events repeated', seen.repeats, 0),

@@ -31,7 +31,7 @@ process.on('message', async ({ open, tell, close }) => {
 process.on('disconnect', () => process.exit(0))
 
 async function openAll({ url, key, path, readers, silent, last, stay, nice = 0 }) {
-  setPriority(nice)
+  if (nice > 0) setPriority(nice)
   const start = performance.now()
   const { hostname, port } = new URL(url)
   const ask = (after) =>
@@ -86,8 +86,11 @@ function read(server, ask, after, stay) {
       const socket = dial(server, ask(last))
       let text = ''
       socket.setEncoding('latin1')
+      let leave
       socket.once('data', (head) => {
         if (!head.startsWith('HTTP/1.1 200')) seen.refused++
+        // From the first bytes on, so that a slow machine gets further, too.
+        leave = setTimeout(() => socket.destroy(), stay * (1 + 2 * Math.random()))
         resolve()
       })
       socket.on('data', (chunk) => {
@@ -98,7 +101,6 @@ function read(server, ask, after, stay) {
         for (const [, id] of text.slice(0, whole).matchAll(/\nid: (\d+)\n/g)) note(Number(id))
         text = text.slice(whole + 1)
       })
-      const leave = setTimeout(() => socket.destroy(), stay * (1 + 2 * Math.random()))
       socket.on('close', () => {
         clearTimeout(leave)
         resolve()

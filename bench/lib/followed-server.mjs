@@ -40,7 +40,7 @@ export async function startFollowed(folder, history) {
     model_name: BUNDLED_MODEL,
     epochs: 10_000,
     lora: { use_lora: true, lora_r: 8, lora_alpha: 16, lora_dropout: 0 },
-    dataset: { dataset_path: rows, batch_size: 2, max_seq_length: SEQUENCE },
+    dataset: { dataset_path: rows, batch_size: 4, max_seq_length: SEQUENCE },
     save_steps: 1_000_000,
   })
   await first.until(({ progress }) => progress.current_step >= 1)

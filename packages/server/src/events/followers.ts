@@ -8,14 +8,15 @@ export class Followers {
   readonly #due = new Set<() => void>()
   #waking = false
 
-  /** Returns the way to be woken no more. */
-  add(jobId: string, wake: () => void): () => void {
+  /** Returns the way to be woken no more, which tells whether that was the job's last follower. */
+  add(jobId: string, wake: () => void): () => boolean {
     const followers = this.#ofJob.get(jobId) ?? new Set()
     this.#ofJob.set(jobId, followers.add(wake))
     return () => {
       this.#due.delete(wake)
       followers.delete(wake)
-      if (followers.size === 0) this.#ofJob.delete(jobId)
+      if (followers.size > 0) return false
+      return this.#ofJob.delete(jobId)
     }
   }
 

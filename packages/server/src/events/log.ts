@@ -40,7 +40,7 @@ export function createEventLog(store: Store, notifier: Notifier): EventLog {
           }
         }
       } finally {
-        leave()
+        if (leave()) reads.forget(jobId)
         signal.removeEventListener('abort', bell.ring)
       }
     },

@@ -3,9 +3,9 @@ import type { JobEvent } from '@mlx-training/contract'
 import type { Store } from '../store/port.ts'
 
 /** Events a read, which is also what a client that does not take them makes this server hold. */
-export const BATCH = 500
-/** Reads that are kept: enough for the newest events of some jobs, and for a few thousand older ones while many replay. */
-const KEPT = 16
+export const BATCH = 250
+/** Reads that are kept, each about half a megabyte: all of a history of 16,000 events while many replay it. */
+export const KEPT = 64
 
 export class SharedReads {
   readonly #store: Pick<Store, 'eventsAfter'>
@@ -29,6 +29,11 @@ export class SharedReads {
   /** To be called when a job's history has grown, before its readers are woken. A full batch stays as it is for ever. */
   grown(jobId: string): void {
     for (const [key, read] of this.#reads) if (read.jobId === jobId && !read.full) this.#reads.delete(key)
+  }
+
+  /** To be called when nobody follows a job any more. */
+  forget(jobId: string): void {
+    for (const [key, read] of this.#reads) if (read.jobId === jobId) this.#reads.delete(key)
   }
 
   #begin(key: string, jobId: string, after: number) {

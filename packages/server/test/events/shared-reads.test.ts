@@ -1,6 +1,6 @@
 import type { JobEvent } from '@mlx-training/contract'
 import { expect, it } from 'vitest'
-import { BATCH, SharedReads } from '../../src/events/shared-reads.ts'
+import { BATCH, KEPT, SharedReads } from '../../src/events/shared-reads.ts'
 
 function historyOf(length: number) {
   const store = {
@@ -47,10 +47,19 @@ it('full batches stay, few are kept, and a failure is not', async () => {
   const full = await reads.read('a', 0)
   reads.grown('a')
   expect(await reads.read('a', 0)).toBe(full)
-  for (let i = 1; i <= 16; i++) await reads.read('a', i)
+  for (let i = 1; i <= KEPT; i++) await reads.read('a', i)
   expect(await reads.read('a', 0)).not.toBe(full)
   store.failing = true
   await expect(reads.read('a', 1400)).rejects.toThrow('disk')
   store.failing = false
-  expect(await reads.read('a', 1400)).toHaveLength(100)
+  expect(await reads.read('a', 3 * BATCH - 100)).toHaveLength(100)
+})
+
+it('forgets a job that nobody follows any more', async () => {
+  const store = historyOf(BATCH)
+  const reads = new SharedReads(store)
+  const [a, b] = [await reads.read('a', 0), await reads.read('b', 0)]
+  reads.forget('a')
+  expect(await reads.read('a', 0)).not.toBe(a)
+  expect(await reads.read('b', 0)).toBe(b)
 })
