@@ -18,6 +18,9 @@ export interface Outcome {
   problems: string[]
 }
 
+/** A fault strikes once, and the server may have died of another. */
+const SENT_AT_MOST = 5
+
 export async function runTrial(world: World, plan: Plan): Promise<Outcome> {
   const undisturbed = await world.baseline(plan.variant)
   const began = performance.now()
@@ -27,7 +30,8 @@ export async function runTrial(world: World, plan: Plan): Promise<Outcome> {
   let attempts = 0
   try {
     await world.withEnvironment(environmentOf(world, plan))
-    while (!(await world.submit(name, plan.variant)) && !(await isThere(world, name)));
+    for (let sent = 1; !(await world.submit(name, plan.variant)) && !(await isThere(world, name)); sent++)
+      if (sent === SENT_AT_MOST) throw new Error(`it was not accepted, ${sent} times`)
     struck = await STRIKES[plan.fault](world, plan, name)
     for (const job of [name, ...(struck.others ?? [])]) {
       const { status, reason, attempt } = await world.ends(job)

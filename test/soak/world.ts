@@ -138,12 +138,14 @@ export class World {
     return (await this.request<StatusResponse>('GET', `/train/${name}/status`)).body
   }
 
-  /** Whether it was accepted for certain. A server that dies meanwhile leaves that open, as it does to its users. */
+  /** Whether it was accepted for certain. A server that dies meanwhile leaves that open, as it does to its users; one whose
+   *  disk was full at that very moment has said so, and must have kept nothing. */
   async submit(name: string, variant: Variant, changes: object = {}): Promise<boolean> {
     const server = await this.server()
     const request = { experiment_name: name, ...VARIANTS[variant], ...changes }
     try {
       const { status, body } = await server.request('POST', '/train/start', request)
+      if (status === 507 && (await this.request('GET', `/train/${name}/status`)).status === 404) return false
       if (status >= 300) throw new Error(`start was answered ${status}: ${JSON.stringify(body)}`)
       this.accepted.push(name)
       return true
