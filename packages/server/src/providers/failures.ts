@@ -160,7 +160,7 @@ export function toServiceError(error: ApiError, remote: Remote, model: string): 
         `has no model "${model}"${said}. ${remote.modelHint}${words ? '' : `, and at ${urlVariable}`}`,
       )
     case 'context_too_long':
-      return as('invalid_parameters', `can't take so much: prompt and max_tokens exceed the model's context${said}`)
+      return as('context_length', `can't take so much: prompt and max_tokens exceed the model's context${said}`)
     case 'content_refused':
       return as('invalid_parameters', `refuses this content${said}`)
     case 'invalid_request':

@@ -86,7 +86,11 @@ describe('OpenAI', () => {
     ],
     ['no_model', { code: 'not_found' }, /^openai has no model "gpt-4\.1": The model `gpt-9` does not exist/],
     ['rate_limit', { code: 'rate_limited', retryAfter: 20 }, /Rate limit reached for gpt-4\.1/],
-    ['context_length', { code: 'invalid_parameters' }, /maximum context length is 16385 tokens/],
+    [
+      'context_length',
+      { code: 'context_length', reason: 'context_too_long' },
+      /maximum context length is 16385 tokens/,
+    ],
     ['server_error', { code: 'provider_error' }, /status 500: The server had an error/],
     ['overloaded', { code: 'unavailable', retryAfter: 60 }, /overloaded/],
     ['proxy_page', { code: 'provider_error' }, /^openai answered with status 502$/],
@@ -230,7 +234,11 @@ describe('Anthropic', () => {
   it.each<[string, Partial<ServiceError>, RegExp]>([
     ['wrong_key', { code: 'provider_error' }, /ANTHROPIC_API_KEY/],
     ['no_model', { code: 'not_found' }, /anthropic has no model "claude-opus-4-7": model: claude-9/],
-    ['context_length', { code: 'invalid_parameters' }, /prompt is too long: 210312 tokens > 200000 maximum/],
+    [
+      'context_length',
+      { code: 'context_length', reason: 'context_too_long' },
+      /prompt is too long: 210312 tokens > 200000 maximum/,
+    ],
     ['rate_limit', { code: 'rate_limited', retryAfter: 37 }, /50 requests per minute/],
     ['overloaded', { code: 'unavailable' }, /Overloaded/],
     ['reset', { code: 'unavailable' }, /ECONNRESET/],
@@ -266,7 +274,7 @@ describe('Together', () => {
   })
 
   it.each<[string, string, RegExp]>([
-    ['context_length', 'invalid_parameters', /must be <= 8193/],
+    ['context_length', 'context_length', /must be <= 8193/],
     ['no_model', 'not_found', /Unable to access model/],
     ['payment', 'provider_error', /Credit limit exceeded/],
   ])('tells %s', async (turn, code, text) => {
