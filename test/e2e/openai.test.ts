@@ -88,6 +88,20 @@ test('logprobs, n and seeds', async () => {
   expect(stopped.choices[0]).toMatchObject({ message: { content: 'The capital of' }, finish_reason: 'stop' })
 })
 
+test('an answer keeps to a schema', async () => {
+  const schema = { type: 'object', properties: { city: { enum: ['Paris', 'Rome'] } }, required: ['city'] }
+  const answer = await client.chat.completions.create({
+    model,
+    messages: question,
+    max_tokens: 100,
+    response_format: {
+      type: 'json_schema',
+      json_schema: { name: 'city', schema: { ...schema, additionalProperties: false } },
+    },
+  })
+  expect(['Paris', 'Rome']).toContain(JSON.parse(answer.choices[0]?.message.content ?? '').city)
+}, 60_000)
+
 test('a tool is called', async () => {
   const asked = { model, messages: rain, temperature: 0, tools: [weather] }
   const answer = await client.chat.completions.create(asked)

@@ -96,7 +96,19 @@ export const ChatCompletionRequest = Type.Object(
     tools: orNull(Type.Array(Tool, { maxItems: 128, description: 'Shown to the model by its chat template' })),
     tool_choice: Type.Optional(textOr<string | object | null>('object', { description: '"auto" or "none"' })),
     parallel_tool_calls: orNull(Type.Boolean({ description: 'false: at most one call' })),
-    response_format: orNull(Type.Object({ type: Type.String() })),
+    response_format: orNull(
+      Type.Object({
+        type: enumOf(['text', 'json_object', 'json_schema'] as const),
+        json_schema: orNull(
+          Type.Object({
+            name: orNull(Type.String({ maxLength: 64 })),
+            description: orNull(Type.String()),
+            schema: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+            strict: orNull(Type.Boolean()),
+          }),
+        ),
+      }),
+    ),
   },
   { $id: 'ChatCompletionRequest' },
 )

@@ -1,9 +1,9 @@
 import { type GenerateEnd, type GenerateRequest, PROVIDER_CLASS, ServiceError } from '@mlx-training/contract'
 import type { Providers } from '../providers/index.ts'
 import type { Extra, GenerateInput, GenerateOutput } from '../providers/port.ts'
+import { responseFormat } from '../providers/response-format.ts'
 import { clientSignal } from './client-signal.ts'
 import { ownWording, streamAnswer } from './generate-stream.ts'
-import { responseFormat } from './response-format.ts'
 import type { Handler } from './routes.ts'
 import type { SseTimes } from './sse.ts'
 

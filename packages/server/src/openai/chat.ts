@@ -1,6 +1,7 @@
 /** A request for a chat completion → what a provider is asked for. */
 import type { ChatCompletionMessage, ChatCompletionRequest, ChatTurn, ToolCall } from '@mlx-training/contract'
-import type { GenerateInput } from '../providers/port.ts'
+import type { GenerateInput, ResponseFormat } from '../providers/port.ts'
+import { responseFormat } from '../providers/response-format.ts'
 import { extra, refused, sampling, unlimited } from './request.ts'
 
 /** Of OpenAI's fields that ask for another kind of answer. Others that are not known here are ignored, as OpenAI does. */
@@ -15,10 +16,11 @@ const REFUSED: Record<string, string> = {
 export function chatInput(body: ChatCompletionRequest, local: boolean): Omit<GenerateInput, 'model'> {
   for (const [field, message] of Object.entries(REFUSED))
     if ((body as Record<string, unknown>)[field] != null) throw refused(field, message)
-  if (body.response_format && body.response_format.type !== 'text')
-    throw refused('response_format.type', 'must be text: no other format is supported')
   if (body.top_logprobs != null && !body.logprobs) throw refused('top_logprobs', 'goes with logprobs: true')
   const tools = toolsOf(body)
+  const format = formatOf(body)
+  if (format && tools.length > 0)
+    throw refused('response_format', 'can not be had with tools: an answer that keeps to it calls none')
   return {
     messages: turns(body.messages),
     prompt: null,
@@ -27,6 +29,7 @@ export function chatInput(body: ChatCompletionRequest, local: boolean): Omit<Gen
     extra: {
       ...extra(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
       ...(tools.length > 0 && { tools }),
+      ...(format && { response_format: format }),
     },
   }
 }
@@ -40,6 +43,14 @@ export function toolsOf({ tools, tool_choice: choice }: ChatCompletionRequest) {
     type,
     function: { name, ...(description != null && { description }), ...(parameters && { parameters }) },
   }))
+}
+
+function formatOf({ response_format: asked }: ChatCompletionRequest): ResponseFormat | undefined {
+  const { name, description, schema, strict } = asked?.json_schema ?? {}
+  if (asked?.type !== 'json_schema') return responseFormat(asked ? { type: asked.type } : undefined)
+  if (!schema) throw refused('response_format.json_schema.schema', 'is needed')
+  const json_schema = { ...(name && { name }), ...(description && { description }), schema, strict: strict ?? null }
+  return responseFormat({ type: 'json_schema', json_schema })
 }
 
 /** Turns as chat templates take them: text, arguments of calls as objects, results of tools with their tool's name. */

@@ -141,6 +141,13 @@ test.each([
   [{ messages: user('x'), logit_bias: { 5: 1 } }, 'logit_bias', /not supported/],
   [{ messages: user('x'), functions: [] }, 'functions', /send tools/],
   [{ messages: user('x'), tools: [weather], tool_choice: 'required' }, 'tool_choice', /can not be forced/],
+  [{ messages: user('x'), response_format: { type: 'yaml' } }, 'response_format.type', /one of text/],
+  [{ messages: user('x'), response_format: { type: 'json_schema' } }, 'response_format.json_schema.schema', /needed/],
+  [
+    { messages: user('x'), response_format: { type: 'json_object' }, tools: [weather] },
+    'response_format',
+    /with tools/,
+  ],
   [{ messages: user('x'), stop: ['a', ''] }, 'stop[1]', /not be empty/],
   [{ messages: user('x'), n: 'two' }, 'n', /a whole number, not the text "two"/],
   [{ messages: user('x'), model: 'openai/gpt-4.1', top_k: 3 }, 'top_k', /openai does not take it/],

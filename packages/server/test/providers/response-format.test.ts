@@ -1,6 +1,6 @@
 import { ServiceError } from '@mlx-training/contract'
 import { expect, test } from 'vitest'
-import { responseFormat } from '../../src/http/response-format.ts'
+import { responseFormat } from '../../src/providers/response-format.ts'
 
 const schema = { type: 'object', properties: { port: { type: 'integer' } } }
 

@@ -1,5 +1,5 @@
 import { type GenerateRequest, ServiceError } from '@mlx-training/contract'
-import type { ResponseFormat } from '../providers/port.ts'
+import type { ResponseFormat } from './port.ts'
 
 /** Of a schema's JSON, and of what it nests: more than any sensible one has, and less than makes a parser work hard. */
 const MAX_BYTES = 64 * 1024
