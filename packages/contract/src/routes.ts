@@ -2,6 +2,15 @@ import { type TSchema, Type } from 'typebox'
 import { ExperimentName } from './common.ts'
 import { CompareEvent, CompareRequest, CompareResponse } from './compare.ts'
 import { ValidateRequest, ValidateResponse } from './dataset.ts'
+import {
+  EvaluateRequest,
+  Evaluation,
+  EvaluationEnded,
+  EvaluationId,
+  EvaluationStarted,
+  EvaluationsQuery,
+  EvaluationsResponse,
+} from './evaluate.ts'
 import { JobEvent } from './event.ts'
 import { GenerateEvent, GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
 import { HealthResponse, ReadyResponse } from './health.ts'
@@ -57,7 +66,9 @@ export interface Route {
   params?: TSchema
   querystring?: TSchema
   body?: TSchema
-  /** Schema of the 200 answer; `sse` answers a text/event-stream of `stream`. */
+  /** Of a good answer; left out, 200. */
+  status?: 202
+  /** Schema of the good answer; `sse` answers a text/event-stream of `stream`. */
   response?: TSchema
   stream?: TSchema
   /** Of a route that answers with a text/event-stream of these instead when it is asked to. */
@@ -76,6 +87,7 @@ export interface Route {
 
 const experiment = Type.Object({ name: ExperimentName })
 const dataset = Type.Object({ id: DatasetId })
+const evaluation = Type.Object({ id: EvaluationId })
 
 /** Every route of the API, once. Server, OpenAPI document, SDK and the auth matrix read this table. */
 export const ROUTES = {
@@ -354,6 +366,47 @@ export const ROUTES = {
     body: CompareRequest,
     response: CompareResponse,
     events: CompareEvent,
+  },
+  evaluateStart: {
+    method: 'POST',
+    path: '/evaluate',
+    summary: 'Evaluate models over held-out rows: loss, perplexity, token accuracy and, on request, scored answers',
+    tag: 'generation',
+    auth: 'required',
+    scope: 'train',
+    body: EvaluateRequest,
+    status: 202,
+    response: EvaluationStarted,
+  },
+  evaluateList: {
+    method: 'GET',
+    path: '/evaluate',
+    summary: 'All evaluations, newest first',
+    tag: 'generation',
+    auth: 'required',
+    scope: 'read',
+    querystring: EvaluationsQuery,
+    response: EvaluationsResponse,
+  },
+  evaluateGet: {
+    method: 'GET',
+    path: '/evaluate/:id',
+    summary: 'How far an evaluation is, its results, and rows worth looking at',
+    tag: 'generation',
+    auth: 'required',
+    scope: 'read',
+    params: evaluation,
+    response: Evaluation,
+  },
+  evaluateEnd: {
+    method: 'DELETE',
+    path: '/evaluate/:id',
+    summary: 'Cancel an evaluation that has not ended; delete one that has',
+    tag: 'generation',
+    auth: 'required',
+    scope: 'train',
+    params: evaluation,
+    response: EvaluationEnded,
   },
   providers: {
     method: 'GET',

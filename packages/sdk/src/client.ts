@@ -7,6 +7,7 @@ import type {
 } from '@mlx-training/contract'
 import type { CompareInput } from './requests.ts'
 import { Datasets } from './resources/datasets.ts'
+import { Evaluations } from './resources/evaluations.ts'
 import { createGenerate, type Generate } from './resources/generate.ts'
 import { Train } from './resources/train.ts'
 import { type ClientOptions, MINUTE, type RequestOptions, Transport } from './transport.ts'
@@ -22,6 +23,7 @@ import { type ClientOptions, MINUTE, type RequestOptions, Transport } from './tr
 export class MlxTraining {
   readonly train: Train
   readonly datasets: Datasets
+  readonly evaluations: Evaluations
   readonly generate: Generate
   readonly #transport: Transport
 
@@ -29,6 +31,7 @@ export class MlxTraining {
     this.#transport = new Transport(options)
     this.train = new Train(this.#transport)
     this.datasets = new Datasets(this.#transport)
+    this.evaluations = new Evaluations(this.#transport)
     this.generate = createGenerate(this.#transport)
   }
 

@@ -6,6 +6,8 @@ import type {
   DatasetParams,
   DatasetsQuery,
   EstimateRequest,
+  EvaluateRequest,
+  EvaluationsQuery,
   GenerateRequest,
   LoraParams,
   PreviewRequest,
@@ -34,6 +36,8 @@ export const NEEDED = {
   CleanRequest: ['repairs'],
   GenerateRequest: [],
   CompareRequest: ['models'],
+  EvaluateRequest: ['models', 'dataset'],
+  EvaluationsQuery: [],
 } as const
 type Needed = typeof NEEDED
 
@@ -61,3 +65,7 @@ export type CleanInput = Sent<CleanRequest, Needed['CleanRequest']>
 export type GenerateInput = Omit<Sent<GenerateRequest, Needed['GenerateRequest']>, 'stream'>
 /** Without `stream`: all answers at once. */
 export type CompareInput = Omit<Sent<CompareRequest, Needed['CompareRequest']>, 'stream'>
+export type EvaluateInput = Omit<Sent<EvaluateRequest, Needed['EvaluateRequest']>, 'dataset'> & {
+  dataset: Pick<EvaluateRequest['dataset'], 'dataset_path'> & Partial<EvaluateRequest['dataset']>
+}
+export type EvaluationsInput = Sent<EvaluationsQuery, Needed['EvaluationsQuery']>

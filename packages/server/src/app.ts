@@ -7,12 +7,14 @@ import type { Config } from './config.ts'
 import type { Library } from './datasets/library/port.ts'
 import type { Datasets } from './datasets/port.ts'
 import type { Engine } from './engine/port.ts'
+import type { Evaluations } from './evaluation/port.ts'
 import type { EventLog } from './events/port.ts'
 import type { ClientPaths } from './files/port.ts'
 import { limitArrival } from './http/arrival.ts'
 import { compare } from './http/compare.ts'
 import { datasets } from './http/datasets.ts'
 import { BODY_LIMIT, clientError, notFound, refuseOddities, sendError } from './http/errors.ts'
+import { evaluate } from './http/evaluate.ts'
 import { generate } from './http/generate.ts'
 import { addGuards } from './http/guards.ts'
 import { health } from './http/health.ts'
@@ -50,6 +52,7 @@ export interface AppDeps {
   models: Models
   paths: ClientPaths
   providers: Providers
+  evaluations: Evaluations
   metrics: Metrics
   sseTimes?: SseTimes
 }
@@ -115,6 +118,7 @@ function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
     generate: generate({ ...deps, closing }),
     compare: compare({ ...deps, closing }),
     ...openai({ ...deps, closing }),
+    ...evaluate(deps),
     providers: async () => deps.providers.list(),
   }
 }

@@ -11,6 +11,7 @@ import { createLibrary, createOpener } from './datasets/library/library.ts'
 import { Shelf } from './datasets/library/shelf.ts'
 import { createEngine } from './engine/index.ts'
 import { endOrphans } from './engine/orphans.ts'
+import { createEvaluations } from './evaluation/service.ts'
 import { createEventLog } from './events/log.ts'
 import { createNotifier } from './events/notifier.ts'
 import { createClientPaths } from './files/client-paths.ts'
@@ -124,6 +125,18 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
     await sweeper.start()
     const jobs = createJobService({ store, notifier, sweeper, maxConcurrentJobs: config.maxConcurrentJobs })
     const providers = createProviders({ config, engine, models, jobs })
+    const evaluations = createEvaluations({
+      store,
+      engine,
+      datasets,
+      models,
+      jobs,
+      sweeper,
+      providers,
+      tokenCache: tokenCache(config.home),
+      log,
+    })
+    await evaluations.start()
     const runner = createRunner({
       store,
       notifier,
@@ -150,12 +163,13 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
       models,
       paths,
       providers,
+      evaluations,
       metrics,
     }
     const app = await buildApp(deps)
     // Together: saving a checkpoint may take most of the time that there is.
     opened.push(() => webhooks.close())
-    opened.push(() => Promise.all([app.close(), runner.close()]))
+    opened.push(() => Promise.all([app.close(), runner.close(), evaluations.close()]))
     const url = await listen(app, config)
     await webhooks.start(store)
     await runner.start()

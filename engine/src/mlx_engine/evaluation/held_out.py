@@ -54,7 +54,10 @@ class HeldOut:
         model.freeze()  # so that the head is computed as it is in training, where only what it makes has gradients
         subject = Subject(served.loaded, "", {}, total_params(model), trainable_params=0)
         compute = Compute(command, subject, engine.platform)
-        found = compute.evaluate_rows(data, lambda done, total: self._stage("evaluating", done, total))
+        rows = len(data.lengths)
+        found = compute.evaluate_rows(
+            data, lambda done, total: self._stage("evaluating", done * rows // max(1, total), rows)
+        )
         self._tell(data, found, time.monotonic() - started)
 
     def _serve(self) -> Served:

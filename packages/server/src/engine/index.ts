@@ -3,6 +3,7 @@ import { type EngineHealth, ServiceError } from '@mlx-training/contract'
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
 import { estimate } from './estimate.ts'
+import { evaluate } from './evaluate.ts'
 import { createGeneration } from './generation.ts'
 import { createInspection } from './inspection.ts'
 import type { Engine } from './port.ts'
@@ -108,6 +109,10 @@ export function createEngine(
       } finally {
         signal?.removeEventListener('abort', task.cancel)
       }
+    },
+    async evaluate(command, { signal, onStage }) {
+      mustBeAvailable()
+      return await evaluate(config, command, { signal, onStage, deadlines, run })
     },
     async close() {
       closing = true

@@ -1,5 +1,6 @@
 import type {
   EngineHealth,
+  EvaluateCommand,
   Frame,
   FrameOf,
   GenerateCommand,
@@ -42,6 +43,13 @@ export interface Estimate {
   ranOut: string | null
 }
 
+/** Of one model over a data set: its rows column by column, as the scored frame has them, and all of them together. */
+export interface HeldOutLosses {
+  rows: Omit<FrameOf<'scored'>, 'type'>
+  evaluated: FrameOf<'evaluated'>
+  warnings: string[]
+}
+
 type Asked<C> = Omit<C, 'type' | 'id'>
 
 /** What training would make of a data set, told by a process that reads no weights: one command at a time, in the order
@@ -67,6 +75,11 @@ export interface Engine extends Inspection {
   ): Promise<FrameOf<'done'>>
   /** In a process of its own, which an aborted signal ends. Engine errors become ServiceErrors. */
   estimate(command: TrainCommand, options: { signal?: AbortSignal }): Promise<Estimate>
+  /** The same; when a CPU's memory runs out it is tried again in smaller pieces. */
+  evaluate(
+    command: Omit<EvaluateCommand, 'type' | 'memory_level'>,
+    options: { signal: AbortSignal; onStage?: (stage: FrameOf<'stage'>) => void },
+  ): Promise<HeldOutLosses>
   importGguf(ggufPath: string, outputPath: string, onStage?: (stage: FrameOf<'stage'>) => void): Promise<string>
   /** Ends the generation process and waits for it. Training processes are the runner's to end. */
   close(): Promise<void>

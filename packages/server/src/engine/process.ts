@@ -28,7 +28,7 @@ export interface Deadlines {
 export const DEADLINES: Deadlines = { hello: 60_000, silence: 60_000, hang: 1_800_000, end: 10_000, pipes: 2000 }
 
 export interface EngineProcessOptions {
-  module: 'probe' | 'train' | 'estimate' | 'serve' | 'inspect' | 'gguf'
+  module: 'probe' | 'train' | 'estimate' | 'evaluate' | 'serve' | 'inspect' | 'gguf'
   /** Log file for stdout and stderr; null keeps none. */
   logFile: string | null
   /** Each line that it prints. */

@@ -29,11 +29,11 @@ export interface Asker {
 }
 
 /** Bounded for each provider; local models of one base share their steps (the engine's batch). */
-export function createAsker(providers: Pick<Providers, 'route' | 'cost'>): Asker {
+export function createAsker(providers: Pick<Providers, 'route' | 'cost'>, localAtOnce = LOCAL_AT_ONCE): Asker {
   const gates = new Map<Provider, Gate>()
 
   function gateOf(provider: Provider): Gate {
-    const gate = gates.get(provider) ?? new Gate(provider.name === 'local_mlx' ? LOCAL_AT_ONCE : HOSTED_AT_ONCE)
+    const gate = gates.get(provider) ?? new Gate(provider.name === 'local_mlx' ? localAtOnce : HOSTED_AT_ONCE)
     gates.set(provider, gate)
     return gate
   }

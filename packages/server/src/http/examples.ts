@@ -376,6 +376,27 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
       ],
     },
   },
+  evaluateStart: { response: { id: 'ev_4z1m8q0c7k2x9d3b6t5h', state: 'running', queue_position: null } },
+  evaluateList: {
+    response: {
+      evaluations: [
+        {
+          id: 'ev_4z1m8q0c7k2x9d3b6t5h',
+          state: 'running',
+          reason: null,
+          queue_position: null,
+          created_at: '2024-01-15T10:30:00.000Z',
+          started_at: '2024-01-15T10:30:00.100Z',
+          completed_at: null,
+          models: ['SmolLM2-135M-Instruct', 'fine-tuned/tour'],
+          dataset_path: 'examples/service_alpaca_eval.json',
+          progress: { model: 'fine-tuned/tour', stage: 'evaluating', done: 20, total: 53, models_done: 1 },
+        },
+      ],
+      next: null,
+    },
+  },
+  evaluateEnd: { response: { id: 'ev_4z1m8q0c7k2x9d3b6t5h', deleted: false, state: 'cancelled' } },
   providers: {
     response: {
       available_providers: ['openai', 'anthropic', 'together', 'ollama', 'local_mlx'],

@@ -124,7 +124,7 @@ function operation(name: RouteName, route: Route): object {
     ...(route.body && { body: content('application/json', route.body) }),
     ...(route.upload && { body: UPLOAD }),
     response: {
-      200: {
+      [route.status ?? 200]: {
         description: 'Success',
         ...answerOf(route, example),
       },

@@ -51,13 +51,14 @@ export async function registerRoutes(app: FastifyInstance, handlers: Handlers): 
 function addRoute(app: FastifyInstance, name: RouteName, route: Route, handlers: Handlers): void {
   // The table's schemas have checked the parts, so each is what its handler takes.
   const handler = handlers[name] as (input: unknown) => Promise<unknown>
-  const { method, path: url, params, querystring, body, auth, scope, text, file, upload } = route
+  const { method, path: url, params, querystring, body, auth, scope, status, text, file, upload } = route
   app.route({
     method,
     url,
     schema: { ...(params && { params }), ...(querystring && { querystring }), ...(body && { body }) },
     config: { access: { auth, scope }, name, ...(upload && { upload }) },
     handler: (request, reply) => {
+      if (status) reply.code(status)
       if (text ?? file) reply.type((text ?? file) as string)
       return handler({ params: request.params, query: request.query, body: request.body, request, reply })
     },

@@ -1,44 +1,16 @@
-import { type GeneratePiece, ServiceError, type TokenLogprob } from '@mlx-training/contract'
+import type { GeneratePiece, TokenLogprob } from '@mlx-training/contract'
 import type { Engine } from '../engine/port.ts'
-import type { JobService } from '../jobs/port.ts'
-import { fineTunedFolder } from '../models/fine-tuned.ts'
-import { type FineTunedName, parseFineTuned } from '../models/names.ts'
-import type { Models } from '../models/port.ts'
 import { cancelled } from './hosted.ts'
 import { pieces } from './pieces.ts'
 import type { GenerateInput, GenerateOutput, Provider, ResponseFormat } from './port.ts'
+import { type WeightsDeps, weightsOf } from './weights.ts'
 
-export interface LocalDeps {
+export interface LocalDeps extends WeightsDeps {
   engine: Pick<Engine, 'generate' | 'health'>
-  models: Pick<Models, 'resolve' | 'ensure'>
-  jobs: Pick<JobService, 'get'>
-}
-
-interface Weights {
-  model_path: string
-  adapter_path: string | null
 }
 
 /** Base models and `fine-tuned/NAME[@step-N]` on this machine's engine. */
-export function createLocalProvider({ engine, models, jobs }: LocalDeps): Provider {
-  async function fineTuned({ experiment, step }: FineTunedName, signal: AbortSignal): Promise<Weights> {
-    const job = await jobs.get(experiment)
-    if (!job)
-      throw new ServiceError(
-        'not_found',
-        `There is no experiment "${experiment}". GET /models lists the fine-tuned models`,
-      )
-    const folder = await fineTunedFolder(job, step)
-    if (job.plan.method === 'full') return { model_path: folder, adapter_path: null }
-    return { model_path: await models.ensure(job.plan.model, { signal }), adapter_path: folder }
-  }
-
-  async function weights(model: string, signal: AbortSignal): Promise<Weights> {
-    const name = parseFineTuned(model)
-    if (name) return await fineTuned(name, signal)
-    return { model_path: await models.ensure(await models.resolve(model), { signal }), adapter_path: null }
-  }
-
+export function createLocalProvider({ engine, ...deps }: LocalDeps): Provider {
   return {
     name: 'local_mlx',
     availability() {
@@ -61,7 +33,7 @@ export function createLocalProvider({ engine, models, jobs }: LocalDeps): Provid
     try {
       const done = await engine.generate(
         {
-          ...(await weights(input.model, signal)),
+          ...(await weightsOf(input.model, deps, signal)),
           messages: input.messages,
           prompt: input.prompt,
           max_tokens: input.maxTokens,

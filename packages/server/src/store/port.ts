@@ -1,4 +1,4 @@
-import type { Dataset, JobEvent, JobState, Scope } from '@mlx-training/contract'
+import type { Dataset, Evaluation, JobEvent, JobState, Scope } from '@mlx-training/contract'
 import type { Job, NewJob } from '../jobs/port.ts'
 
 export type NewEvent = Pick<JobEvent, 'type' | 'data'>
@@ -73,6 +73,21 @@ export interface DatasetStore {
   remove(id: string): Promise<DatasetRecord | null>
 }
 
+/** An evaluation as it is told, but for its place in the queue. */
+export type EvaluationRecord = Omit<Evaluation, 'queue_position'>
+
+export interface EvaluationStore {
+  insert(evaluation: EvaluationRecord): Promise<void>
+  get(id: string): Promise<EvaluationRecord | null>
+  /** Newest first, those that came before `after`. ServiceError('not_found') when that is gone. */
+  list(limit: number, after?: string): Promise<EvaluationRecord[]>
+  /** Queued and running ones, the oldest first. */
+  unended(): Promise<EvaluationRecord[]>
+  /** Writes all of it. One that was removed stays so. */
+  put(evaluation: EvaluationRecord): Promise<void>
+  remove(id: string): Promise<EvaluationRecord | null>
+}
+
 export interface StoreOptions {
   /** What has to be sent because this job has ended; kept in the very transaction that ends it. */
   onEnd?: (job: Job) => NewDelivery[]
@@ -135,6 +150,7 @@ export interface Store {
   oldestQueued(): Promise<string | null>
   readonly outbox: Outbox
   readonly datasets: DatasetStore
+  readonly evaluations: EvaluationStore
   /** Throws when the database can't be read. */
   check(): Promise<void>
   close(): Promise<void>

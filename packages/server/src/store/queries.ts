@@ -4,6 +4,7 @@
  * with the disk's sync, which is noise beside a training step.
  */
 import { createDatasetStore } from './datasets.ts'
+import { createEvaluationStore } from './evaluations.ts'
 import { createEvents } from './events.ts'
 import { createAnswers } from './idempotency.ts'
 import { createJobs } from './jobs.ts'
@@ -26,6 +27,7 @@ export function createStore(driver: Driver, options: StoreOptions = {}): Store {
     ...createRemovals(db, transact),
     outbox: createOutbox(db, transact),
     datasets: createDatasetStore(db, transact),
+    evaluations: createEvaluationStore(db, transact),
 
     async check() {
       await db.selectFrom('jobs').select('id').limit(1).execute()

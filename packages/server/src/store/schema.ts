@@ -1,5 +1,5 @@
 /** Tables as the drivers hold them, and the way between a row and a Job. JSON is kept as text in every dialect. */
-import type { EventType, JobEvent, JobState } from '@mlx-training/contract'
+import type { EvaluationState, EventType, JobEvent, JobState } from '@mlx-training/contract'
 import type { Insertable, Selectable } from 'kysely'
 import type { Intent, Job, JobProgress } from '../jobs/port.ts'
 import type { ApiKey, JobUpdate } from './port.ts'
@@ -49,6 +49,14 @@ export interface Tables {
     /** The rest of its DatasetRecord. */
     record: string
     created_at: string
+  }
+  evaluations: {
+    id: string
+    /** Order of acceptance. */
+    seq: number
+    state: EvaluationState
+    /** The rest of its EvaluationRecord. */
+    record: string
   }
   idempotency_keys: {
     principal: string

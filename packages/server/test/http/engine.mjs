@@ -2,7 +2,7 @@
 // An engine process for tests of the HTTP service: speaks the real protocol, computes nothing. Its generations echo the
 // last user turn; "wait" as the prompt holds the answer back until it is cancelled, whose arrival is told on stderr; "full"
 // finds the queue full, "break" fails after a token. Its estimates are of 7000 s for 90,000 tokens an epoch; seed 1234567
-// holds them back, which is told on stderr. Its inspections refuse max_seq_length 1013, and hold 1014 back until it is cancelled.
+// holds them back, which is told on stderr. Its evaluations: see evaluate. Its inspections refuse max_seq_length 1013, and hold 1014 back until it is cancelled.
 import { createWriteStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 
@@ -70,6 +70,52 @@ if (module === 'mlx_engine.estimate') {
     frames.end(() => process.exit(0))
   })
   input.on('close', () => process.exit(0))
+}
+
+if (module === 'mlx_engine.evaluate') {
+  const alive = setInterval(() => send({ type: 'alive', memory_mb: 1 }), 2000)
+  const input = createInterface({ input: process.stdin })
+  input.on('line', (line) => evaluate(JSON.parse(line)))
+  input.on('close', () => clearInterval(alive))
+}
+
+// A row's loss is its number and a quarter, with an adapter its number, for each of four tokens.
+function evaluate({ dataset, adapter_path, max_samples, seed, memory_level }) {
+  console.error(`evaluate ${adapter_path} level ${memory_level}`)
+  const { max_seq_length: limit } = dataset
+  send({ type: 'stage', stage: 'loading_model', done: 0, total: 0 })
+  if (limit === 1013) return failed({ kind: 'invalid_dataset', message: 'nothing would be learned of any row' })
+  if (limit === 1014) return send({ type: 'stage', stage: 'evaluating', done: 1, total: 4 })
+  if (limit === 1015 && adapter_path) return failed({ kind: 'invalid_model', message: 'no adapter' })
+  if (limit === 1016 && memory_level < 2) {
+    send({ type: 'stage', stage: 'evaluating', done: 1, total: 4 })
+    return frames.end(() => process.kill(process.pid, 'SIGSEGV'))
+  }
+  const samples = Array.from({ length: max_samples ?? 6 }, (_, i) => i)
+  const broken = seed === 1_234_568
+  send({
+    type: 'scored',
+    samples,
+    trained: samples.map(() => 4),
+    correct: samples.map(() => (adapter_path ? 3 : 2)),
+    losses: samples.map((i) => (broken && i === 1 ? null : 4 * (i + (adapter_path ? 0 : 0.25)))),
+  })
+  send({
+    type: 'evaluated',
+    rows: samples.length,
+    rows_dropped: 1,
+    rows_truncated: 0,
+    trained_tokens: 4 * samples.length,
+    loss: 2,
+    token_accuracy: 0.5,
+    seconds: 0.1,
+  })
+  frames.end(() => process.exit(0))
+}
+
+function failed(error) {
+  send({ type: 'error', id: null, traceback: null, ...error })
+  frames.end(() => process.exit(1))
 }
 
 if (module === 'mlx_engine.inspect') {

@@ -94,12 +94,18 @@ const RIGHT: { [N in RouteName]?: object } = {
   datasetsSplit: { validation_share: 0.2 },
   datasetsClean: { repairs: ['trim', 'drop_duplicates'], dry_run: true },
   generate: { prompt: 'Hi', model: './tiny', system: 'Brief' },
+  evaluateStart: { models: ['./tiny'], dataset: { dataset_path: 'data.json' }, max_samples: 2 },
   compare: { models: ['./tiny', 'fine-tuned/none'], prompt: 'Hi', reference: 'Hi', stream: false },
   openaiChat: { messages: [{ role: 'user', content: 'Hi' }], model: './tiny', stop: 'x', tools: [], max_tokens: 5 },
   openaiCompletions: { prompt: ['Hi'], model: './tiny', logprobs: 1, echo: null, seed: 1 },
 }
 /** Fields that are objects, whose inside is replaced as well. */
-const INSIDE: { [N in RouteName]?: string } = { trainStart: 'dataset', trainEstimate: 'dataset', trainClone: 'changes' }
+const INSIDE: { [N in RouteName]?: string } = {
+  trainStart: 'dataset',
+  trainEstimate: 'dataset',
+  evaluateStart: 'dataset',
+  trainClone: 'changes',
+}
 let count = 0
 
 function nearlyRight(name: RouteName): fc.Arbitrary<object> {

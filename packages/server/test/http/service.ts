@@ -17,9 +17,12 @@ import type { Library } from '../../src/datasets/library/port.ts'
 import { Shelf } from '../../src/datasets/library/shelf.ts'
 import { createEngine } from '../../src/engine/index.ts'
 import type { Engine } from '../../src/engine/port.ts'
+import type { Evaluations } from '../../src/evaluation/port.ts'
+import { createEvaluations } from '../../src/evaluation/service.ts'
 import { createEventLog } from '../../src/events/log.ts'
 import { createNotifier, type Notifier } from '../../src/events/notifier.ts'
 import { createClientPaths } from '../../src/files/client-paths.ts'
+import { tokenCache } from '../../src/jobs/command.ts'
 import type { JobService } from '../../src/jobs/port.ts'
 import { createJobService } from '../../src/jobs/service.ts'
 import { createSweeper, type Sweeper } from '../../src/jobs/sweeper.ts'
@@ -40,6 +43,7 @@ export interface Service {
   library: Library
   jobs: JobService
   sweeper: Sweeper
+  evaluations: Evaluations
   notifier: Notifier
   engine: Engine
   /** Every line that was logged. */
@@ -108,6 +112,18 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
   })
   const library = createLibrary({ store: store.datasets, shelf, limits: config.datasets })
   const models = createModels({ config, paths, engine })
+  const providers = createProviders({ config, engine, models, jobs })
+  const evaluations = createEvaluations({
+    store,
+    engine,
+    datasets,
+    models,
+    jobs,
+    sweeper,
+    providers,
+    tokenCache: tokenCache(config.home),
+    log,
+  })
   const app = await buildApp({
     config,
     adminKey: ADMIN,
@@ -121,7 +137,8 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
     library,
     models,
     paths,
-    providers: createProviders({ config, engine, models, jobs }),
+    providers,
+    evaluations,
     metrics,
     sseTimes,
   })
@@ -133,6 +150,7 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
     library,
     jobs,
     sweeper,
+    evaluations,
     notifier,
     engine,
     logged,
@@ -150,6 +168,7 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
     },
     async close() {
       await app.close()
+      await evaluations.close()
       await engine.close()
       await store.close()
       await rm(folder, { recursive: true, force: true })

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Store, StoreOptions } from '../../src/store/port.ts'
 import { newJob } from '../jobs/jobs.ts'
 import { datasetConformance } from './datasets.ts'
+import { evaluationConformance } from './evaluations.ts'
 
 const queued = { type: 'state', data: { state: 'queued' } } as const
 const log = (text: string) => ({ type: 'log', data: { lines: [text] } }) as const
@@ -34,6 +35,7 @@ export function storeConformance(driver: string, open: (options?: StoreOptions) 
       }))
 
     datasetConformance(() => store)
+    evaluationConformance(() => store)
 
     it('keeps a job as it was given', async () => {
       const given = newJob('a')

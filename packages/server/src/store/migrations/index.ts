@@ -3,6 +3,7 @@ import * as initial from './0001_initial.ts'
 import * as queue from './0002_queue.ts'
 import * as webhooks from './0003_webhooks.ts'
 import * as datasets from './0004_datasets.ts'
+import * as evaluations from './0005_evaluations.ts'
 
 export interface Migration {
   name: string
@@ -15,6 +16,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: '0002_queue', up: queue.up },
   { name: '0003_webhooks', up: webhooks.up },
   { name: '0004_datasets', up: datasets.up },
+  { name: '0005_evaluations', up: evaluations.up },
 ]
 
 /** The database was made by a newer version of this program. */
