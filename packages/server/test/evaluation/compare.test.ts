@@ -6,6 +6,7 @@ import { contractErrors, createService, putModel, type Service } from '../http/s
 import { StandIn } from '../providers/stand-in.ts'
 
 // The engine's process echoes; the hosted provider replays recorded exchanges.
+vi.setConfig({ testTimeout: 60_000 })
 let service: Service
 let openai: StandIn
 beforeAll(async () => {
@@ -19,11 +20,11 @@ beforeAll(async () => {
   await putModel(join(service.folder, 'bundled', 'SmolLM2-135M-Instruct'))
   await putModel(join(service.folder, 'tiny'))
   await service.engine.ready()
-})
+}, 60_000)
 afterAll(async () => {
-  await service.close()
+  await service?.close()
   await openai.stop()
-})
+}, 60_000)
 
 const MODELS = ['SmolLM2-135M-Instruct', './tiny']
 const compare = (body: object) => service.call('POST', '/compare', body)

@@ -6,6 +6,7 @@ import { contractErrors, createService, putModel, type Service } from '../http/s
 import { evaluationRecord } from '../store/evaluations.ts'
 
 // Everything is real but the engine's process, whose losses are made up: see ../http/engine.mjs.
+vi.setConfig({ testTimeout: 60_000 })
 let service: Service
 beforeAll(async () => {
   service = await createService({ engine: 'echo' })
@@ -44,8 +45,8 @@ beforeAll(async () => {
     } as object,
     events: [],
   }))
-})
-afterAll(() => service.close())
+}, 60_000)
+afterAll(() => service?.close(), 60_000)
 
 async function putAdapter(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
