@@ -119,6 +119,12 @@ test('prompts, completions, keys and secrets are in no log and no metric, keys a
     own.push((body as unknown as GenerateResponse).text)
   }
   expect((await generate({ model: './tiny', prompt: TEXTS.prompt, stream: true })).status).toBe(200)
+  const messages = [{ role: 'user', content: TEXTS.prompt }]
+  const chat = { model: './tiny', messages, max_tokens: 12, temperature: 0 }
+  expect((await ask('POST', '/v1/chat/completions', chat)).status).toBe(200)
+  const compared = { models: ['./tiny'], prompt: TEXTS.prompt, max_tokens: 4 }
+  expect((await ask('POST', '/compare', compared)).status).toBe(200)
+
   // A crash brings a log of the engine's along, with the stacks of all threads.
   for (const { pid, commandLine } of await enginesOf(join(folder.path, 'home')))
     if (commandLine.includes('mlx_engine.serve')) process.kill(pid, 'SIGABRT')
