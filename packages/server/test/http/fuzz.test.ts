@@ -202,7 +202,8 @@ test('paths and queries', async () => {
     fc.asyncProperty(fc.constantFrom('GET', 'POST', 'DELETE'), path, query, async (method, where, what) => {
       const answer = await service.call(method as 'GET', where + what)
       expect(answer.status).toBeLessThan(500)
-      if (answer.status >= 400) isError(answer, where)
+      // What the server gets has no dots left: `/../v1` is `/v1`.
+      if (answer.status >= 400) isError(answer, new URL(`http://here${where}`).pathname)
     }),
     { numRuns: 300 },
   )
