@@ -87,7 +87,11 @@ export class Pool<Task, Answer> {
   }
 
   #keep(thread: Thread): void {
-    thread.idle = setTimeout(() => thread.worker.terminate(), this.#options.idleMs)
+    // Forgotten first: nobody is to be given a thread that is on its way out.
+    thread.idle = setTimeout(() => {
+      this.#forget(thread)
+      void thread.worker.terminate()
+    }, this.#options.idleMs)
     thread.idle.unref()
     thread.worker.unref()
     this.#free.push(thread)
