@@ -20,33 +20,37 @@ import { mutated, share } from './mutations.ts'
 describe('ranges of a file', () => {
   const cut = fc.array(share, { maxLength: 6 })
 
-  it.each(['JSON Lines', 'an array'])('of %s give the report of the whole, wherever they are cut', async (kind) => {
-    const path = join(await temporaryFolder(), 'x.jsonl')
-    const reading = readingOf({}, undefined)
-    let shared = 0
-    fc.assert(
-      fc.property(mutated, cut, (file, shares) => {
-        const boundary = startsArray(file) ? boundaryOf(file) : null
-        fc.pre(kind === 'an array' ? boundary !== null : startsLines(file))
-        shared++
-        writeFileSync(path, file)
-        const fd = openSync(path, 'r')
-        const merge = new Merge(boundary ? 'array' : 'lines')
-        const task = { fd, size: file.length, reading, maxRowBytes: 1 << 24, boundary }
-        const chain = new Chain(task, merge)
-        const cuts = [...new Set(shares.map((share) => Math.floor(share * file.length)))].sort((a, b) => a - b)
-        const ends = [...cuts.filter((each) => each > 0 && each < file.length), file.length]
-        ends.forEach((to, i) => {
-          const range = { from: i === 0 ? 0 : (ends[i - 1] as number), to }
-          chain.add(range, readRange(task, range))
-        })
-        closeSync(fd)
-        expect(merge.report(file.length, undefined, reading.expected)).toEqual(check(file))
-      }),
-      { numRuns: 250 },
-    )
-    expect(shared).toBeGreaterThan(100)
-  })
+  it.each(['JSON Lines', 'an array'])(
+    'of %s give the report of the whole, wherever they are cut',
+    async (kind) => {
+      const path = join(await temporaryFolder(), 'x.jsonl')
+      const reading = readingOf({}, undefined)
+      let shared = 0
+      fc.assert(
+        fc.property(mutated, cut, (file, shares) => {
+          const boundary = startsArray(file) ? boundaryOf(file) : null
+          fc.pre(kind === 'an array' ? boundary !== null : startsLines(file))
+          shared++
+          writeFileSync(path, file)
+          const fd = openSync(path, 'r')
+          const merge = new Merge(boundary ? 'array' : 'lines')
+          const task = { fd, size: file.length, reading, maxRowBytes: 1 << 24, boundary }
+          const chain = new Chain(task, merge)
+          const cuts = [...new Set(shares.map((share) => Math.floor(share * file.length)))].sort((a, b) => a - b)
+          const ends = [...cuts.filter((each) => each > 0 && each < file.length), file.length]
+          ends.forEach((to, i) => {
+            const range = { from: i === 0 ? 0 : (ends[i - 1] as number), to }
+            chain.add(range, readRange(task, range))
+          })
+          closeSync(fd)
+          expect(merge.report(file.length, undefined, reading.expected)).toEqual(check(file))
+        }),
+        { numRuns: 250 },
+      )
+      expect(shared).toBeGreaterThan(100)
+    },
+    120_000,
+  )
 
   it('of an array begin where rows do, or are read again: a boundary may stand inside of a row', () => {
     const inside = { id: 1, output: 'b', list: [{ a: 1 }, { instruction: 'no row' }, { instruction: 'nor this' }] }
@@ -58,7 +62,7 @@ describe('ranges of a file', () => {
     const fd = openSync(path, 'r')
     const task = { fd, size: file.length, reading: readingOf({}, undefined), maxRowBytes: 1 << 24, boundary }
     let wrong = 0
-    for (let cut = 1; cut < file.length; cut += 3) {
+    for (let cut = 1; cut < file.length; cut += 5) {
       const merge = new Merge('array')
       const chain = new Chain(task, merge)
       const first = readRange(task, { from: 0, to: cut })
@@ -71,7 +75,7 @@ describe('ranges of a file', () => {
     closeSync(fd)
     rmSync(dirname(path), { recursive: true })
     expect(wrong).toBeGreaterThan(5)
-  })
+  }, 120_000)
 })
 
 describe('on threads', () => {

@@ -10,6 +10,8 @@ import type { Message, Task } from './worker.ts'
 const COMPILED = import.meta.url.endsWith('.js')
 /** JavaScript's own heap of a thread that decodes; more than any file needs that is taken apart as it should be. */
 const HEAP_MB = 1024
+/** Cells live until their row is written: more room for the young takes 15 MB and gains nothing. */
+const YOUNG_MB = 16
 /** Without a piece for that long, a thread is at something that has no end; a row group takes seconds. */
 const SILENT_MS = 60_000
 /** Pieces that are made while earlier ones are read. */
@@ -31,7 +33,7 @@ async function* fromThread(
   const task: Task = { fd, name, limits }
   const worker = new Worker(new URL('./worker.js', import.meta.url), {
     workerData: task,
-    resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
+    resourceLimits: { maxOldGenerationSizeMb: HEAP_MB, maxYoungGenerationSizeMb: YOUNG_MB },
   })
   const silence = setTimeout(() => worker.emit('error', new Silence()), silentMs)
   try {
