@@ -94,3 +94,11 @@ test('a port that is taken: by whom', () => {
   expect(said).toMatch(/can't start: port \d+ is in use.*Stop that, or set PORT to another one/)
   if (process.platform === 'linux') expect(said).toContain(String(server.process.pid))
 }, 60_000)
+
+test('without a reader of its log it goes on working, and ends when it is asked to', async () => {
+  server.process.stderr?.destroy()
+  server.process.stdout?.destroy()
+  const asked = Array.from({ length: 50 }, () => server.request('GET', '/train/nobody/status'))
+  expect((await Promise.all(asked)).map(({ status }) => status)).toEqual(asked.map(() => 404))
+  expect(await server.stop()).toBe(0)
+}, 60_000)

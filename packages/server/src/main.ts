@@ -1,4 +1,4 @@
-import { realpathSync } from 'node:fs'
+import { realpathSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { EngineHealth } from '@mlx-training/contract'
@@ -194,7 +194,14 @@ function explained(error: unknown): unknown {
 }
 
 /** Headers are never logged by us; should a library log a request, its keys stay out. */
-const createLog = (level: string) => pino({ level, redact: ['req.headers', '*.headers'] }, pino.destination(2))
+const createLog = (level: string) => pino({ level, redact: ['req.headers', '*.headers'] }, { write: writeLog })
+
+/** Where nobody reads the log any more, its lines are dropped: pino's own destination would try again for ever, at exit too. */
+function writeLog(line: string): void {
+  try {
+    writeSync(2, line)
+  } catch {}
+}
 
 function openStore(config: Config, options: StoreOptions) {
   if (config.databaseUrl !== null)
