@@ -7,6 +7,7 @@ import { askOurs, KEY, startOurs } from './servers.mjs'
 
 const STREAMS = 4
 const ALONE_SECONDS = 12
+const ENDED = ['stopped', 'failed', 'completed']
 const PAUSE_SECONDS = 2 // between one batch of answers and the next, as people leave some
 
 /** → {alone, giving_way, not_giving_way}: tokens/s and first token of answers, rows/s of training, seconds ceded. */
@@ -68,18 +69,20 @@ async function startJob(url) {
     max_steps: 100_000,
     save_steps: 100_000,
   }
+  const status = async () => await (await fetch(`${url}/train/bench-training/status`, { headers })).json()
+  const stop = async () => {
+    await fetch(`${url}/train/bench-training/stop`, { method: 'POST', headers })
+    while (!ENDED.includes((await status()).status)) await sleep(0.3)
+  }
+  const left = (await status()).status // of a run that was broken off; undefined where there is none
+  if (left !== undefined && !ENDED.includes(left)) await stop()
   const answer = await fetch(`${url}/train/start`, { method: 'POST', headers, body: JSON.stringify(body) })
   if (!answer.ok) throw new Stop(`The training beside generation did not start: ${await answer.text()}`)
-  const status = async () => await (await fetch(`${url}/train/bench-training/status`, { headers })).json()
   for (;;) {
     const now = await status()
     if (now.progress.current_step > 1) break
     if (now.status === 'failed') throw new Stop(`The training beside generation failed: ${now.reason}`)
     await sleep(0.3)
-  }
-  const stop = async () => {
-    await fetch(`${url}/train/bench-training/stop`, { method: 'POST', headers })
-    while (!['stopped', 'failed', 'completed'].includes((await status()).status)) await sleep(0.3)
   }
   return { status, stop }
 }
