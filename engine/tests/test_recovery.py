@@ -218,7 +218,7 @@ def test_a_model_that_has_become_worse_is_told(tmp_path: Path, model: Path) -> N
     assert f"the loss was {of(frames, 'step')[0]['loss']:.4g} before it" in warning
     assert frames[-1]["outcome"] == "completed"
 
-    # With validation it is the best checkpoint that counts. Which step that is depends on the processor's rounding here:
+    # With validation it is the best checkpoint that counts. Which step that is depends on the processor here:
     # if it is the last one, both are told of it.
     write_snapshot(tmp_path / "held.jsonl", questions(3))
     changes |= {"dataset__validation_path": str(tmp_path / "held.jsonl"), "eval_steps": 1}
