@@ -1,8 +1,7 @@
-#!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { CommanderError } from 'commander'
 import pc from 'picocolors'
-import { EXIT, explain } from './exit.ts'
+import { EXIT, explain, Stop } from './exit.ts'
 import { createProgram } from './program.ts'
 import { allowBrokenPipes, note } from './screen/print.ts'
 import { sessionOf } from './session.ts'
@@ -20,7 +19,7 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
   else {
-    const { line, code } = explain(error, sessionOf(program.opts()).url)
+    const { line, code } = explain(error, error instanceof Stop ? '' : sessionOf(program.opts()).url)
     note(`${pc.red('✗')} ${line}`)
     process.exitCode = code
   }

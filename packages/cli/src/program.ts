@@ -87,6 +87,9 @@ export function createProgram(version: string): Command {
     .option('-m, --model <model>', 'count tokens as this model does')
     .option('--validation <file>', 'held-out rows, which are looked for among the others')
     .option('--max-seq-length <tokens>', 'longer rows are cut', whole)
+    .option('--columns <names>', COLUMNS, pairs)
+    .option('--tags <names>', TAGS, pairs)
+    .option('--format <format>', 'instead of the one that is detected')
     .option('--mask <row>', 'show which tokens of this row (from 0) are trained', whole)
   for (const [usage, what, work] of [
     ['generate <prompt>', 'one answer; - reads the prompt from stdin', generate],
@@ -113,6 +116,9 @@ export function createProgram(version: string): Command {
   part('list', 'all, newest first').action(() => library.datasets(session()))
   part('upload <file>', 'send one, and see its report')
     .option('--name <name>', 'instead of the file’s')
+    .option('--columns <names>', COLUMNS, pairs)
+    .option('--tags <names>', TAGS, pairs)
+    .option('--format <format>', 'instead of the one that is detected')
     .action((file: string, options: object) => library.upload(session(), file, options))
   part('show <id>', 'its report').action((id: string) => library.show(session(), id))
   part('rows <id>', 'its rows')
@@ -142,6 +148,15 @@ export function createProgram(version: string): Command {
     .description('a script for your shell: eval "$(mlx-training completion bash)"')
     .action((shell: string) => say(completion(program, shell)))
   return program
+}
+
+const COLUMNS = 'the file’s names for its columns, e.g. prompt=question,response=answer'
+const TAGS = 'and for keys and roles of its turns, e.g. role_tag=speaker,user_tag=customer'
+
+function pairs(text: string): Record<string, string> {
+  const parts = text.split(',').map((part) => part.split('='))
+  if (parts.some((part) => part.length !== 2)) throw new InvalidArgumentError('Write name=name,name=name.')
+  return Object.fromEntries(parts) as Record<string, string>
 }
 
 function whole(text: string): number {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { MlxTraining } from '@mlx-training/sdk'
+import { Stop } from './exit.ts'
 
 export interface GlobalOptions {
   url?: string
@@ -25,19 +26,14 @@ export interface Session {
 export function sessionOf(options: GlobalOptions): Session {
   const env = { ...fileEnv('mlx-training.env'), ...process.env }
   const url = options.url ?? env.MLX_TRAINING_URL ?? `http://127.0.0.1:${env.PORT || 8200}`
+  if (!URL.canParse(url) || !/^https?:/.test(url)) throw new Stop(`--url ${url}: write it as http://host:port`)
   const local = isLocal(url)
   const key = options.key ?? env.MLX_TRAINING_API_KEY ?? (local ? madeKey(env.MLX_TRAINING_HOME ?? 'data') : undefined)
   const client = new MlxTraining({ baseURL: url, ...(key !== undefined && { apiKey: key }) })
   return { client, url, local, json: options.json ?? false }
 }
 
-function isLocal(url: string): boolean {
-  try {
-    return ['127.0.0.1', 'localhost', '[::1]'].includes(new URL(url).hostname)
-  } catch {
-    return false
-  }
-}
+const isLocal = (url: string) => ['127.0.0.1', 'localhost', '[::1]'].includes(new URL(url).hostname)
 
 function fileEnv(path: string): NodeJS.Dict<string> {
   const text = read(path)

@@ -15,7 +15,7 @@ export interface FollowOptions {
 const FIRST_WAIT = 0.25 * SECOND
 const LONGEST_WAIT = 5 * SECOND
 
-/** Ends after the `end` event. ApiErrors (no such job, wrong key) at once; ConnectionError when patience is over. */
+/** Ends after the last `end` event. ApiErrors (no such job, wrong key) at once; ConnectionError when patience is over. */
 export async function* followEvents(
   transport: Transport,
   path: string,
@@ -24,19 +24,26 @@ export async function* followEvents(
   let last = after
   let wait = FIRST_WAIT
   let awaySince: number | null = null
+  let ended = false
+  let empty = 0
   for (;;) {
     try {
+      empty++
       for await (const { data } of open(transport, path, last, signal)) {
         const event = JSON.parse(data) as JobEvent
         awaySince = null
+        empty = 0
         wait = FIRST_WAIT
         last = event.id
         yield event
-        if (event.type === 'end') return
+        ended = event.type === 'end'
       }
-      // A server that shuts down ends its streams: it was there just now.
+      // The server ends a stream after the end of a job; one that was resumed has earlier ends as well. When nothing came,
+      // nothing was left to come, or the server shuts down, which it does not do twice in a row.
+      if (ended || empty > 1) return
       awaySince ??= Date.now()
     } catch (error) {
+      empty = 0
       if (signal?.aborted) throw signal.reason
       if (!passing(error)) throw error
       awaySince ??= Date.now()

@@ -5,7 +5,7 @@ export interface ClientOptions {
   /** Default http://127.0.0.1:8200 */
   baseURL?: string
   apiKey?: string
-  /** Milliseconds for an answer to begin, a try. Default 60,000; calls that work longer have their own. */
+  /** Milliseconds for an answer, or for a stream to begin, a try. Default 60,000; calls that work longer have their own. */
   timeout?: number
   /** Further tries of what failed for a reason that passes. Default 2. */
   maxRetries?: number
@@ -56,22 +56,25 @@ export class Transport {
     this.#options = options
   }
 
-  async json<T>(call: Call): Promise<T> {
-    const response = await this.send(call)
-    return (await read(response.json(), call)) as T
+  json<T>(call: Call): Promise<T> {
+    return this.#tried(call, (response) => response.json() as Promise<T>)
   }
 
-  async text(call: Call): Promise<string> {
-    const response = await this.send(call)
-    return await read(response.text(), call)
+  text(call: Call): Promise<string> {
+    return this.#tried(call, (response) => response.text())
   }
 
   /** The answer once its head is there; ApiError when it is not a good one. */
-  async send(call: Call): Promise<Response> {
+  send(call: Call): Promise<Response> {
+    return this.#tried(call, async (response) => response)
+  }
+
+  /** The time limit is that of `read`, too. */
+  async #tried<T>(call: Call, read: (response: Response) => Promise<T>): Promise<T> {
     const tries = 1 + (call.maxRetries ?? this.#options.maxRetries ?? 2)
     for (let nth = 1; ; nth++) {
       try {
-        return await this.#once(call)
+        return await this.#once(call, read)
       } catch (error) {
         if (nth >= tries || !mayRetry(error, call)) throw error
         await pause(waitBefore(nth, error), call.signal)
@@ -79,7 +82,7 @@ export class Transport {
     }
   }
 
-  async #once(call: Call): Promise<Response> {
+  async #once<T>(call: Call, read: (response: Response) => Promise<T>): Promise<T> {
     const { method, path, query, json, body, signal } = call
     signal?.throwIfAborted()
     const timeout = call.timeout ?? this.#options.timeout ?? MINUTE
@@ -102,7 +105,7 @@ export class Transport {
         ...(body !== undefined && ({ body, duplex: 'half' } as RequestInit)),
       })
       if (!response.ok) throw errorOf(response.status, await response.text(), response.headers)
-      return response
+      return await read(response)
     } catch (error) {
       if (error instanceof ApiError) throw error
       if (signal?.aborted) throw signal.reason
@@ -142,15 +145,6 @@ export function pause(milliseconds: number, signal?: AbortSignal): Promise<void>
     }, milliseconds)
     signal?.addEventListener('abort', aborted, { once: true })
   })
-}
-
-async function read<T>(body: Promise<T>, { signal, method, path }: Call): Promise<T> {
-  try {
-    return await body
-  } catch (error) {
-    if (signal?.aborted) throw signal.reason
-    throw new ConnectionError(`${method} ${path}: the answer broke off: ${reasonOf(error)}`, { cause: error })
-  }
 }
 
 /** fetch says "fetch failed" and hides the reason in its cause. */

@@ -69,11 +69,25 @@ describe('events of a job', () => {
       if (nth === 1) stream().write(`retry: 2000\n\n${event(3)}${event(4)}id: 5\nevent: st`, () => response.destroy())
       else if (nth === 2) json(response, 503, { detail: 'shutting down', status_code: 503, error_type: 'x' })
       else if (nth === 3) stream().end(event(5))
-      else stream().end(event(6) + event(7, 'end') + event(8))
+      else stream().end(event(6) + event(7, 'end'))
     })
     const events = await all(new MlxTraining({ baseURL }).train.events('n', { after: 2 }))
     expect(events.map(({ id }) => id)).toEqual([3, 4, 5, 6, 7])
     expect(seen.map(({ headers }) => headers['last-event-id'])).toEqual(['2', '4', '4', '5'])
+  })
+
+  it('go past the end that a resumed job had before', async () => {
+    const { baseURL } = await localServer(
+      (response) => void response.writeHead(200).end(event(1) + event(2, 'end') + event(3, 'state') + event(4, 'end')),
+    )
+    const events = await all(new MlxTraining({ baseURL }).train.events('n'))
+    expect(events.map(({ id }) => id)).toEqual([1, 2, 3, 4])
+  })
+
+  it('after the last one are none', async () => {
+    const { baseURL, seen } = await localServer((response) => void response.writeHead(200).end('retry: 2000\n\n'))
+    expect(await all(new MlxTraining({ baseURL }).train.events('n', { after: 9 }))).toEqual([])
+    expect(seen).toHaveLength(2)
   })
 
   it('of no such job are an error at once', async () => {

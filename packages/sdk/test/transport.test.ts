@@ -121,6 +121,12 @@ describe('ends', () => {
     await expect(client.health()).rejects.toBeInstanceOf(ConnectionTimeoutError)
   })
 
+  it('when the answer stops in its middle', async () => {
+    const { baseURL } = await localServer((response) => void response.writeHead(200).write('{"a":'))
+    const client = new MlxTraining({ baseURL, timeout: 50, maxRetries: 0 })
+    await expect(client.health()).rejects.toBeInstanceOf(ConnectionTimeoutError)
+  })
+
   it('with the reason of the caller’s signal, also while it waits to try again', async () => {
     const { baseURL } = await localServer((response) => json(response, 429, busy, { 'retry-after': '60' }))
     const client = new MlxTraining({ baseURL })

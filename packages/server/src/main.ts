@@ -232,6 +232,8 @@ function closeOnSignals(close: () => Promise<void>, log: Logger): void {
 
 /** The command: reads the configuration, serves until a signal, says in one line what keeps it from it. */
 export async function main(): Promise<void> {
+  // Whoever started it may have closed the terminal, or the pipe: jobs go on without them.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   try {
     const { server, admin, webhookSecret } = await start(loadConfig(), { signals: true })
     console.log(`mlx-distributed-training ${VERSION} is listening on ${server.url}`)

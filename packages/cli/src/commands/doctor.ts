@@ -14,7 +14,7 @@ export interface Finding {
   what: string
   ok: boolean
   found: string
-  /** What to do, when it is not well. */
+  /** What to do, when it is not well, or could be better. */
   mend: string | null
 }
 
@@ -36,7 +36,9 @@ export async function doctor(session: Session): Promise<void> {
   if (session.json) asJson(findings)
   else
     for (const { what, ok, found, mend } of findings)
-      say(`${ok ? pc.green('✓') : pc.red('✗')} ${what.padEnd(8)} ${found}${mend ? `\n    ${pc.yellow(mend)}` : ''}`)
+      say(
+        `${!ok ? pc.red('✗') : mend ? pc.yellow('!') : pc.green('✓')} ${what.padEnd(8)} ${found}${mend ? `\n    ${pc.yellow(mend)}` : ''}`,
+      )
   const bad = findings.filter(({ ok }) => !ok).length
   if (bad > 0) throw new Stop(`${bad} of ${findings.length} are not well`, EXIT.bad)
 }
@@ -146,10 +148,9 @@ async function hub(): Promise<Finding> {
     return good('hub', address)
   } catch (error) {
     const { cause, message } = error as Error & { cause?: Error }
-    return bad(
-      'hub',
-      `${address} does not answer (${cause?.message || message})`,
-      'Bundled and local models work all the same; HF_ENDPOINT names a mirror, HF_HUB_OFFLINE=1 ends the attempts',
-    )
+    const found = `${address} does not answer (${cause?.message || message})`
+    const mend =
+      'Bundled and local models work all the same; HF_ENDPOINT names a mirror, HF_HUB_OFFLINE=1 ends the attempts'
+    return { ...good('hub', found), mend }
   }
 }

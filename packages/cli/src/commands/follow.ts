@@ -17,7 +17,8 @@ export async function watch(session: Session, name: string): Promise<void> {
   const view = live ? new LiveView(first) : null
   const abort = new AbortController()
   const interrupt = () => abort.abort(new Stop(comeBack(name), EXIT.interrupted))
-  process.once('SIGINT', interrupt)
+  // Not `once`: log-update looks whether anybody else listens, and would end the process itself.
+  process.on('SIGINT', interrupt)
   // A terminal is drawn at most so often: a tiny model makes a hundred steps a second.
   const clock = view && setInterval(() => logUpdate(view.draw(process.stdout.columns ?? 80)), 200)
   try {
@@ -65,11 +66,11 @@ export async function logs({ client, json }: Session, name: string, { follow }: 
   }
 }
 
-function conclude({ experiment_name: name, status, reason }: StatusResponse, json: boolean): void {
+function conclude({ experiment_name: name, status, reason, checkpoints }: StatusResponse, json: boolean): void {
   if (status === 'failed') throw new Stop(`${name} failed: ${reason ?? 'no reason is known'}`, EXIT.bad)
   if (json) return
   say(`${name}: ${state(status)}${reason ? `, ${reason}` : ''}`)
-  note(pc.dim(`Try it: mlx-training generate --model fine-tuned/${name} "…"`))
+  if (checkpoints.length > 0) note(pc.dim(`Try it: mlx-training generate --model fine-tuned/${name} "…"`))
 }
 
 export const comeBack = (name: string) =>

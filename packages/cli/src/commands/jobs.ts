@@ -1,6 +1,7 @@
 /** list, status, stop, pause, resume, delete, priority: one call each. */
 import type { JobSummary, StatusResponse } from '@mlx-training/sdk'
 import pc from 'picocolors'
+import { each } from '../each.ts'
 import { bar } from '../screen/chart.ts'
 import { count, duration, loss, percent, time } from '../screen/format.ts'
 import { asJson, pairs, say, table } from '../screen/print.ts'
@@ -78,11 +79,11 @@ export async function command(
   verb: 'stop' | 'pause' | 'resume' | 'delete',
   names: string[],
 ): Promise<void> {
-  for (const name of names) {
+  await each(names, async (name) => {
     const answer = await client.train[verb](name)
     if (json) asJson(answer)
     else say(`${name}: ${answer.message}`)
-  }
+  })
 }
 
 export async function prioritize({ client, json }: Session, name: string, priority: number): Promise<void> {

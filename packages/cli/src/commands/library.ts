@@ -1,15 +1,16 @@
 /** models and datasets. */
 import { createWriteStream, openAsBlob } from 'node:fs'
-import { access } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { CleanInput, DatasetSummary } from '@mlx-training/sdk'
-import { Stop } from '../exit.ts'
+import { each } from '../each.ts'
+import { EXIT, Stop } from '../exit.ts'
 import { bytes, count, time } from '../screen/format.ts'
 import { asJson, say, table } from '../screen/print.ts'
 import type { Session } from '../session.ts'
-import { explainReport } from './validate.ts'
+import { explainReport, type Reading } from './validate.ts'
 
 export async function models({ client, json }: Session): Promise<void> {
   const { models } = await client.models()
@@ -45,15 +46,23 @@ export async function datasets({ client, json }: Session): Promise<void> {
   say(table(['id', 'name', 'format', 'rows', 'size', 'since'], rows, [3, 4]))
 }
 
-export async function upload({ client, json }: Session, file: string, { name }: { name?: string }): Promise<void> {
-  await access(file).catch(() => {
-    throw new Stop(`${file}: there is no such file, or it can't be read`)
-  })
+export async function upload(
+  { client, json }: Session,
+  file: string,
+  options: Reading & { name?: string },
+): Promise<void> {
+  const found = await stat(file).catch(() => null)
+  if (!found?.isFile())
+    throw new Stop(`${file}: ${found ? 'is no file' : "there is no such file, or it can't be read"}`)
   const { report, already_there, ...dataset } = await client.datasets.upload(await openAsBlob(file), {
-    name: name ?? basename(file),
+    name: options.name ?? basename(file),
+    columns: options.columns,
+    tags: options.tags,
+    format: options.format,
   })
-  if (json) return asJson({ ...dataset, report, already_there })
-  say(`${dataset.id}${already_there ? ' (was there already)' : ''}\n\n${explainReport(report)}`)
+  if (json) asJson({ ...dataset, report, already_there })
+  else say(`${dataset.id}${already_there ? ' (was there already)' : ''}\n\n${explainReport(report)}`)
+  if (!report.valid) throw new Stop(`${file} is kept as ${dataset.id}, but has errors`, EXIT.bad)
 }
 
 export async function show({ client, json }: Session, id: string): Promise<void> {
@@ -69,6 +78,8 @@ export async function rows(
 ): Promise<void> {
   const page = await client.datasets.rows(id, { offset, limit, issues })
   if (json) return asJson(page)
+  if (page.rows.length === 0)
+    say(`There are ${count(page.total)} rows${offset ? `, none from ${count(offset)} on` : ''}`)
   for (const { sample, line, row, text, issues } of page.rows) {
     say(`row ${sample}${line === null ? '' : `, line ${line}`}`)
     say(row === null ? (text ?? '') : JSON.stringify(row, null, 2))
@@ -79,7 +90,15 @@ export async function rows(
 export async function download({ client }: Session, id: string, file: string): Promise<void> {
   const { body } = await client.datasets.content(id)
   if (!body) throw new Stop(`${id}: the answer has no content`)
-  await pipeline(Readable.fromWeb(body as never), file === '-' ? process.stdout : createWriteStream(file))
+  try {
+    await pipeline(
+      Readable.fromWeb(body as never),
+      file === '-' ? process.stdout : createWriteStream(file, { flags: 'wx' }),
+    )
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw code === 'EEXIST' ? new Stop(`${file} is there already: remove it first, or name another`) : error
+  }
 }
 
 export async function split({ client, json }: Session, id: string, { share }: { share: number }): Promise<void> {
@@ -119,9 +138,9 @@ export async function clean(
 }
 
 export async function remove({ client, json }: Session, ids: string[]): Promise<void> {
-  for (const id of ids) {
+  await each(ids, async (id) => {
     const answer = await client.datasets.delete(id)
     if (json) asJson(answer)
     else say(`${answer.name} (${id}) is deleted`)
-  }
+  })
 }

@@ -1,4 +1,11 @@
-import type { PreviewResponse, Supervision, ValidateResponse } from '@mlx-training/sdk'
+import type {
+  ColumnMap,
+  DatasetFormat,
+  PreviewResponse,
+  Supervision,
+  TagMap,
+  ValidateResponse,
+} from '@mlx-training/sdk'
 import pc from 'picocolors'
 import { EXIT, Stop } from '../exit.ts'
 import { absolute } from '../recipe.ts'
@@ -6,7 +13,14 @@ import { bytes, count, percent, plural } from '../screen/format.ts'
 import { asJson, pairs, say, table } from '../screen/print.ts'
 import type { Session } from '../session.ts'
 
-interface Options {
+/** How a file is to be read: the flags that all who read one have. */
+export interface Reading {
+  columns?: ColumnMap
+  tags?: TagMap
+  format?: DatasetFormat
+}
+
+interface Options extends Reading {
   model?: string
   validation?: string
   maxSeqLength?: number
@@ -20,18 +34,21 @@ const SHOWN = 20
 export async function validate({ client, local, json }: Session, file: string, options: Options): Promise<void> {
   const path = local ? absolute(file) : file
   const length = options.maxSeqLength === undefined ? {} : { max_seq_length: options.maxSeqLength }
+  const reading = { columns: options.columns, tags: options.tags, dataset_format: options.format }
   if (options.mask !== undefined) {
     if (!options.model) throw new Stop('--mask needs --model: tokens depend on it')
     const preview = await client.datasets.preview({
       file_path: path,
       model_name: options.model,
       samples: [options.mask],
+      ...reading,
       ...length,
     })
     return json ? asJson(preview) : say(mask(preview))
   }
   const report = await client.datasets.validate({
     file_path: path,
+    ...reading,
     ...(options.model !== undefined && { model_name: options.model, ...length }),
     ...(options.validation !== undefined && {
       validation_path: local ? absolute(options.validation) : options.validation,

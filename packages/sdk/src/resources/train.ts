@@ -3,6 +3,7 @@ import type {
   DeleteResponse,
   EstimateResponse,
   JobEvent,
+  JobState,
   ListResponse,
   PriorityResponse,
   StartResponse,
@@ -102,8 +103,15 @@ export class Train {
 
   /** Follows a job to its end, whichever that is: look at `status` and `reason` of what it returns. */
   async wait(name: string, { onEvent, ...options }: WaitOptions = {}): Promise<StatusResponse> {
-    for await (const event of this.events(name, options)) onEvent?.(event)
-    return await this.status(name, options.signal ? { signal: options.signal } : {})
+    let after = options.after ?? 0
+    for (;;) {
+      for await (const event of this.events(name, { ...options, after })) {
+        after = event.id
+        onEvent?.(event)
+      }
+      const status = await this.status(name, options.signal ? { signal: options.signal } : {})
+      if (ENDED.includes(status.status)) return status
+    }
   }
 
   #begin(path: string, request: object, options: StartOptions): Promise<StartResponse> {
@@ -119,5 +127,7 @@ export class Train {
     })
   }
 }
+
+const ENDED: JobState[] = ['completed', 'failed', 'stopped']
 
 const pathOf = (name: string) => `/train/${encodeURIComponent(name)}`
