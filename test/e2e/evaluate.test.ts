@@ -67,9 +67,11 @@ test('models over held-out rows, on real engines: the losses of training, answer
 
     const killed = await evaluate({ ...request, models: [MODEL], dataset: { ...dataset, dataset_path: 'train.json' } })
     await until(killed, ({ progress }) => progress?.stage === 'loading_model' || progress?.stage === 'evaluating')
+    const waiting = await evaluate({ models: ['./tiny'], dataset })
     await server.kill('SIGKILL')
     server = await Server.start(folder.path)
     expect(await evaluation(killed)).toMatchObject({ state: 'interrupted', completed_at: expect.any(String) })
+    expect(await until(waiting, ({ completed_at }) => completed_at !== null)).toMatchObject({ state: 'completed' })
     expect((await enginesOf(join(folder.path, 'home'))).filter(({ orphaned }) => orphaned)).toEqual([])
   } finally {
     await server.stop()

@@ -81,7 +81,7 @@ const estimates = Object.fromEntries(scoreNames.map((name) => [name, Estimate]))
 
 export const ModelEvaluation = Type.Object({
   model: Type.String(),
-  state: enumOf(['pending', 'running', 'completed', 'failed'] as const),
+  state: enumOf(['pending', 'running', 'completed', 'failed', 'cancelled', 'interrupted'] as const),
   error: Nullable(Type.String({ description: 'Why it failed; the others go on' })),
   rows: Nullable(Type.Integer({ description: 'Evaluated' })),
   rows_dropped: Nullable(Type.Integer({ description: 'Of the data set: too long, or nothing of them is supervised' })),
@@ -142,7 +142,12 @@ export type EvaluationSample = Static<typeof EvaluationSample>
 const evaluation = {
   id: EvaluationId,
   state: enumOf(EVALUATION_STATES),
-  reason: Nullable(Type.String({ description: 'Why it failed or was interrupted' })),
+  reason: Nullable(
+    Type.String({
+      description:
+        'Why it failed or was interrupted; of a completed one, how many of its models failed, and why the first did',
+    }),
+  ),
   queue_position: Nullable(Type.Integer({ description: '0: next to run' })),
   created_at: Timestamp,
   started_at: Nullable(Timestamp),
@@ -155,12 +160,15 @@ const evaluation = {
       stage: Type.String({ description: 'starting, loading_model, tokenizing, evaluating or generating' }),
       done: Type.Integer({ description: 'Rows of this stage; of generating, answers' }),
       total: Type.Integer(),
-      models_done: Type.Integer(),
+      models_done: Type.Integer({ description: 'Whose losses are known, or that failed' }),
     }),
   ),
 }
 
-export const EvaluationSummary = Type.Object(evaluation)
+export const EvaluationSummary = Type.Object({
+  ...evaluation,
+  models_failed: Type.Integer(),
+})
 export type EvaluationSummary = Static<typeof EvaluationSummary>
 
 export const Evaluation = Type.Object(
@@ -202,12 +210,12 @@ export const EvaluationsResponse = Type.Object(
 )
 export type EvaluationsResponse = Static<typeof EvaluationsResponse>
 
-export const EvaluationEnded = Type.Object(
+export const EvaluationDeleted = Type.Object(
   {
     id: EvaluationId,
-    deleted: Type.Boolean({ description: 'false: it was at work or waiting, and is cancelled now' }),
+    deleted: Type.Boolean(),
     state: enumOf(EVALUATION_STATES),
   },
-  { $id: 'EvaluationEnded' },
+  { $id: 'EvaluationDeleted' },
 )
-export type EvaluationEnded = Static<typeof EvaluationEnded>
+export type EvaluationDeleted = Static<typeof EvaluationDeleted>

@@ -1,4 +1,4 @@
-import type { Evaluation, EvaluationEnded, EvaluationStarted, EvaluationsResponse } from '@mlx-training/contract'
+import type { Evaluation, EvaluationDeleted, EvaluationStarted, EvaluationsResponse } from '@mlx-training/contract'
 import type { EvaluateInput, EvaluationsInput } from '../requests.ts'
 import { MINUTE, type RequestOptions, type Transport } from '../transport.ts'
 
@@ -31,8 +31,13 @@ export class Evaluations {
     return this.#transport.json({ ...options, method: 'GET', path: `/evaluate/${encodeURIComponent(id)}` })
   }
 
-  /** Cancels one that has not ended, deletes one that has. */
-  end(id: string, options: RequestOptions = {}): Promise<EvaluationEnded> {
+  /** One that has ended stays as it is. */
+  cancel(id: string, options: RequestOptions = {}): Promise<EvaluationStarted> {
+    return this.#transport.json({ ...options, method: 'POST', path: `/evaluate/${encodeURIComponent(id)}/cancel` })
+  }
+
+  /** One that has not ended: ConflictError. */
+  delete(id: string, options: RequestOptions = {}): Promise<EvaluationDeleted> {
     return this.#transport.json({ ...options, method: 'DELETE', path: `/evaluate/${encodeURIComponent(id)}` })
   }
 }

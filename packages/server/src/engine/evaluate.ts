@@ -22,7 +22,8 @@ interface Options {
 
 /**
  * Runs `mlx_engine.evaluate`, a process for each model, so that a model that is too much for the machine takes no other
- * along. Where memory runs out once it evaluates, which ends the process on a CPU, another one computes smaller pieces.
+ * along. Where memory runs out once it evaluates, which ends the process on a CPU, another one computes smaller pieces; one
+ * that ends in another way without a word is begun again once.
  * Rejects with ServiceErrors, or the signal's reason.
  */
 export async function evaluate(
@@ -30,15 +31,20 @@ export async function evaluate(
   command: Omit<EvaluateCommand, 'type' | 'memory_level'>,
   { signal, onStage, deadlines, run }: Options,
 ): Promise<HeldOutLosses> {
-  for (let level = 0; ; level++) {
+  let level = 0
+  let crash: string | null = null
+  for (;;) {
     signal.throwIfAborted()
     const task = start(config, { type: 'evaluate', ...command, memory_level: level }, onStage, deadlines)
     signal.addEventListener('abort', task.cancel)
     try {
-      return await run(task)
+      const found = await run(task)
+      return crash === null ? found : { ...found, warnings: [`${crash}: it was tried again`, ...found.warnings] }
     } catch (error) {
       signal.throwIfAborted()
-      if (!(error instanceof RanOut) || level + 1 === MEMORY_LEVELS) throw error
+      if (error instanceof RanOut && level + 1 < MEMORY_LEVELS) level++
+      else if (error instanceof Crashed && crash === null) crash = error.message
+      else throw error
     } finally {
       signal.removeEventListener('abort', task.cancel)
     }
@@ -46,6 +52,8 @@ export async function evaluate(
 }
 
 class RanOut extends ServiceError {}
+/** By itself or from outside: once more may do. */
+class Crashed extends ServiceError {}
 
 function start(
   config: EngineConfig,
@@ -78,7 +86,7 @@ function start(
     // Complete is complete: native code may still crash while the process is taken down.
     if (evaluated && !error) return { rows, evaluated, warnings }
     if (error) throw toServiceError(error)
-    const Kind = evaluating && ranOutOfMemory(end) ? RanOut : ServiceError
+    const Kind = end.fault ? ServiceError : evaluating && ranOutOfMemory(end) ? RanOut : Crashed
     throw new Kind('unavailable', `Not evaluated: ${explain(end)}`, { cause: end.log.join('\n') })
   })
   return { result, cancel: () => process.kill() }

@@ -15,10 +15,12 @@ export interface Evaluations {
   /** ServiceError('not_found'). */
   get(id: string): Promise<Told>
   list(limit: number, after?: string): Promise<Told[]>
-  /** Cancels one that has not ended and waits for that; removes one that has. ServiceError('not_found'). */
-  end(id: string): Promise<{ told: Told; deleted: boolean }>
-  /** What an earlier server left at work is told as interrupted. */
+  /** And waits for that; one that has ended stays as it is. ServiceError('not_found'). */
+  cancel(id: string): Promise<Told>
+  /** ServiceErrors: not_found; conflict until it has ended. */
+  remove(id: string): Promise<Told>
+  /** What an earlier server left waiting waits again; what it left at work is told as interrupted. */
   start(): Promise<void>
-  /** Interrupts what runs and waits. */
+  /** Interrupts what runs and waits for that; those that wait stay queued. */
   close(): Promise<void>
 }

@@ -120,7 +120,7 @@ async function answerAll(
   const total = held.length * models.length
   let done = 0
   const tell = (model: string) => {
-    record.progress = { model, stage: 'generating', done, total, models_done: rows.length - models.length }
+    record.progress = { model, stage: 'generating', done, total, models_done: rows.length }
   }
   tell(record.models[models[0] as number] as string)
   await Promise.all(

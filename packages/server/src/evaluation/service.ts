@@ -1,6 +1,6 @@
 /** createEvaluations: the queue of evaluations, and what is known of each. */
 import { randomBytes } from 'node:crypto'
-import { type EvaluateRequest, type EvaluationState, ServiceError } from '@mlx-training/contract'
+import { type EvaluateRequest, type EvaluationState, type ModelEvaluation, ServiceError } from '@mlx-training/contract'
 import type { BaseLogger } from 'pino'
 import type { Datasets, Snapshot } from '../datasets/port.ts'
 import type { Engine } from '../engine/port.ts'
@@ -33,7 +33,8 @@ const RESTARTED = 'The server was restarted: send the request again'
 
 interface Entry {
   record: EvaluationRecord
-  snapshot: Snapshot
+  /** null: of one that an earlier server accepted, whose copies are gone. */
+  snapshot: Snapshot | null
   request: EvaluateRequest
   abort: AbortController
   ended: Promise<void>
@@ -67,10 +68,8 @@ export function createEvaluations(deps: EvaluationsDeps): Evaluations {
         const { job } = await findWeights(name, deps)
         if (job) trainedOn.set(model, job.plan.dataset.sha256)
       })
-    const { dataset_path, dataset_format, columns, tags, held_out } = request.dataset
-    const snapshot = await atField('dataset.dataset_path', () =>
-      datasets.snapshot(dataset_path, dataset_format, { columns, tags }),
-    )
+    const { dataset_path, held_out } = request.dataset
+    const snapshot = await read(request)
     for (const [model, sha256] of trainedOn)
       if (sha256 === snapshot.sha256 && held_out === undefined)
         warnings.push(`${model} was trained on this very data set: its loss says what it has learned by heart`)
@@ -91,11 +90,20 @@ export function createEvaluations(deps: EvaluationsDeps): Evaluations {
       samples: [],
     }
     await store.evaluations.insert(record)
-    let leave = () => {}
-    const ended = new Promise<void>((resolve) => {
-      leave = resolve
-    })
-    return { record, snapshot, request, abort: new AbortController(), ended, leave }
+    return entryOf(record, snapshot)
+  }
+
+  const read = ({ dataset: { dataset_path, dataset_format, columns, tags } }: EvaluateRequest) =>
+    atField('dataset.dataset_path', () => datasets.snapshot(dataset_path, dataset_format, { columns, tags }))
+
+  /** Until it has ended: only then may its copy of the data go. */
+  async function enqueue(entry: Entry): Promise<void> {
+    // It stays queued, for the next server.
+    if (closed) return
+    live.set(entry.record.id, entry)
+    queue.push(entry)
+    next()
+    await entry.ended
   }
 
   function next(): void {
@@ -111,16 +119,18 @@ export function createEvaluations(deps: EvaluationsDeps): Evaluations {
   }
 
   async function work(entry: Entry): Promise<void> {
-    const { record, snapshot, request, abort } = entry
+    const { record, request, abort } = entry
     const save = () => store.evaluations.put(record)
     record.state = 'running'
     record.started_at = new Date().toISOString()
     log.info({ evaluation: record.id }, 'evaluation started')
     try {
       await save()
+      const snapshot = entry.snapshot ?? (await read(request))
+      record.dataset_rows = snapshot.samples
+      abort.signal.throwIfAborted()
       await runEvaluation(record, request, snapshot, { ...deps, asker, save }, abort.signal)
-      const failed = record.results.every(({ state }) => state === 'failed')
-      await finish(entry, failed ? 'failed' : 'completed', failed ? (record.results[0]?.error ?? null) : null)
+      await finish(entry, ...outcome(record))
     } catch (error) {
       if (abort.signal.aborted) return await finish(entry, ...(abort.signal.reason as Ending))
       if (!(error instanceof ServiceError)) log.error({ err: error, evaluation: record.id }, 'an evaluation broke')
@@ -136,10 +146,7 @@ export function createEvaluations(deps: EvaluationsDeps): Evaluations {
     record.completed_at = new Date().toISOString()
     record.progress = null
     for (const result of record.results)
-      if (result.state === 'running' || result.state === 'pending') {
-        result.state = 'failed'
-        result.error ??= reason ?? 'It was cancelled'
-      }
+      if (result.state === 'running' || result.state === 'pending') cutShort(result, state, reason)
     try {
       await store.evaluations.put(record)
     } catch (error) {
@@ -168,7 +175,7 @@ export function createEvaluations(deps: EvaluationsDeps): Evaluations {
       if (queue.length + accepting >= EVALUATION_QUEUE)
         throw new ServiceError(
           'rate_limited',
-          `${EVALUATION_QUEUE} evaluations are waiting already: cancel one with DELETE /evaluate/ID, or send it later`,
+          `${EVALUATION_QUEUE} evaluations are waiting already: cancel one with POST /evaluate/ID/cancel, or send it later`,
           { retryAfter: 60 },
         )
       accepting++
@@ -176,12 +183,9 @@ export function createEvaluations(deps: EvaluationsDeps): Evaluations {
         // Its copy of the data stays until it has ended.
         const held = sweeper.holding(async () => {
           const entry = await accept(request).finally(() => accepting--)
-          live.set(entry.record.id, entry)
-          queue.push(entry)
-          next()
+          const begun = enqueue(entry)
           resolve(told(entry.record))
-          if (closed) await stop(entry, ['interrupted', RESTARTED])
-          await entry.ended
+          await begun
         })
         held.catch(reject)
       })
@@ -194,42 +198,73 @@ export function createEvaluations(deps: EvaluationsDeps): Evaluations {
     async list(limit, after) {
       return (await store.evaluations.list(limit, after)).map((record) => told(live.get(record.id)?.record ?? record))
     },
-    async end(id) {
+    async cancel(id) {
       const entry = live.get(id)
-      if (entry) {
-        await stop(entry, ['cancelled', null])
-        return { told: told(entry.record), deleted: false }
-      }
+      if (entry) await stop(entry, ['cancelled', null])
+      const record = entry?.record ?? (await store.evaluations.get(id))
+      if (!record) throw unknown(id)
+      return told(record)
+    },
+    async remove(id) {
+      const entry = live.get(id)
+      if (entry)
+        throw new ServiceError(
+          'conflict',
+          `Evaluation ${id} is ${entry.record.state}: cancel it first with POST /evaluate/${id}/cancel, then delete it`,
+        )
       const removed = await store.evaluations.remove(id)
       if (!removed) throw unknown(id)
-      return { told: told(removed), deleted: true }
+      return told(removed)
     },
     async start() {
       for (const record of await store.evaluations.unended()) {
-        const state = record.state === 'queued' ? 'waiting' : 'running'
-        log.warn({ evaluation: record.id }, `an evaluation that was ${state} has been interrupted`)
-        await store.evaluations.put({
-          ...record,
-          state: 'interrupted',
-          reason: RESTARTED,
-          completed_at: new Date().toISOString(),
-          progress: null,
-          results: record.results.map((result) =>
-            result.state === 'completed' || result.state === 'failed'
-              ? result
-              : { ...result, state: 'failed', error: RESTARTED },
-          ),
-        })
+        if (record.state === 'queued') {
+          log.info({ evaluation: record.id }, 'an evaluation that waited goes on waiting')
+          const held = sweeper.holding(() => enqueue(entryOf(record, null)))
+          held.catch((error) => log.error({ err: error, evaluation: record.id }, 'an evaluation broke'))
+          continue
+        }
+        log.warn({ evaluation: record.id }, 'an evaluation that was running has been interrupted')
+        await finish(entryOf(record, null), 'interrupted', RESTARTED)
       }
     },
     async close() {
       closed = true
+      // Those that wait are left as they are: the next server goes on with them.
+      for (const entry of queue.splice(0)) {
+        live.delete(entry.record.id)
+        entry.leave()
+      }
       await Promise.all([...live.values()].map((entry) => stop(entry, ['interrupted', RESTARTED])))
     },
   }
 }
 
 type Ending = [state: EvaluationState, reason: string | null]
+
+function entryOf(record: EvaluationRecord, snapshot: Snapshot | null): Entry {
+  let leave = () => {}
+  const ended = new Promise<void>((resolve) => {
+    leave = resolve
+  })
+  // It was stored as it had been accepted.
+  const request = record.request as EvaluateRequest
+  return { record, snapshot, request, abort: new AbortController(), ended, leave }
+}
+
+function outcome({ results }: EvaluationRecord): Ending {
+  const failed = results.filter(({ state }) => state === 'failed')
+  const [first] = failed
+  if (!first) return ['completed', null]
+  if (failed.length === results.length) return ['failed', first.error]
+  return ['completed', `${failed.length} of ${results.length} models failed: ${first.model}: ${first.error}`]
+}
+
+/** A model whose turn had not ended, or had not come. */
+function cutShort(result: ModelEvaluation, state: EvaluationState, reason: string | null): void {
+  result.state = state === 'cancelled' || state === 'interrupted' ? state : 'failed'
+  result.error ??= reason
+}
 
 const newId = () => `ev_${[...randomBytes(20)].map((byte) => (byte % 36).toString(36)).join('')}`
 

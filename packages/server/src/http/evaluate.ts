@@ -6,7 +6,7 @@ export function evaluate({
   evaluations,
 }: {
   evaluations: Evaluations
-}): Pick<Handlers, 'evaluateStart' | 'evaluateList' | 'evaluateGet' | 'evaluateEnd'> {
+}): Pick<Handlers, 'evaluateStart' | 'evaluateList' | 'evaluateGet' | 'evaluateCancel' | 'evaluateDelete'> {
   return {
     evaluateStart: async ({ body }) => {
       const { record, position } = await evaluations.submit(body)
@@ -21,9 +21,13 @@ export function evaluate({
       }
     },
     evaluateGet: async ({ params }) => wholeOf(await evaluations.get(params.id)),
-    evaluateEnd: async ({ params }) => {
-      const { told, deleted } = await evaluations.end(params.id)
-      return { id: told.record.id, deleted, state: told.record.state }
+    evaluateCancel: async ({ params }) => {
+      const { record, position } = await evaluations.cancel(params.id)
+      return { id: record.id, state: record.state, queue_position: position }
+    },
+    evaluateDelete: async ({ params }) => {
+      const { record } = await evaluations.remove(params.id)
+      return { id: record.id, deleted: true, state: record.state }
     },
   }
 }
@@ -31,6 +35,6 @@ export function evaluate({
 const wholeOf = ({ record, position }: Told): Evaluation => ({ ...record, queue_position: position })
 
 const summaryOf = (told: Told): EvaluationSummary => {
-  const { request: _, dataset_rows: __, warnings: ___, results: ____, samples: _____, ...summary } = wholeOf(told)
-  return summary
+  const { request: _, dataset_rows: __, warnings: ___, results, samples: ____, ...summary } = wholeOf(told)
+  return { ...summary, models_failed: results.filter(({ state }) => state === 'failed').length }
 }

@@ -391,12 +391,14 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
           models: ['SmolLM2-135M-Instruct', 'fine-tuned/tour'],
           dataset_path: 'examples/service_alpaca_eval.json',
           progress: { model: 'fine-tuned/tour', stage: 'evaluating', done: 20, total: 53, models_done: 1 },
+          models_failed: 0,
         },
       ],
       next: null,
     },
   },
-  evaluateEnd: { response: { id: 'ev_4z1m8q0c7k2x9d3b6t5h', deleted: false, state: 'cancelled' } },
+  evaluateCancel: { response: { id: 'ev_4z1m8q0c7k2x9d3b6t5h', state: 'cancelled', queue_position: null } },
+  evaluateDelete: { response: { id: 'ev_4z1m8q0c7k2x9d3b6t5h', deleted: true, state: 'completed' } },
   providers: {
     response: {
       available_providers: ['openai', 'anthropic', 'together', 'ollama', 'local_mlx'],

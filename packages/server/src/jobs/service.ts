@@ -3,6 +3,7 @@ import { ServiceError } from '@mlx-training/contract'
 import type { Notifier } from '../events/notifier.ts'
 import { failpoint } from '../files/failpoints.ts'
 import { isUnder } from '../files/under.ts'
+import { parseFineTuned } from '../models/names.ts'
 import type { JobUpdate, Store } from '../store/port.ts'
 import { AT_WORK, ENDED, type JobCommand, transition } from './machine.ts'
 import type { Job, JobService, NewJob, Once } from './port.ts'
@@ -52,13 +53,28 @@ export function createJobService({ store, notifier, sweeper, maxConcurrentJobs }
       )
   }
 
+  /** Its weights are read when their turn comes. */
+  async function refuseEvaluated(name: string): Promise<void> {
+    const user = (await store.evaluations.unended()).find(({ models }) =>
+      models.some((model) => parseFineTuned(model)?.experiment === name),
+    )
+    if (user)
+      throw new ServiceError(
+        'conflict',
+        `Evaluation ${user.id} is ${user.state} and uses experiment "${name}": wait for it, or cancel it with POST /evaluate/${user.id}/cancel`,
+      )
+  }
+
   return {
     async submit<T extends object = Job>(
       job: NewJob,
       answer: (job: Job, position: number) => T = (created) => created as object as T,
       once: Once | null = null,
     ) {
-      if (job.request.overwrite) await refuseBase(job.name)
+      if (job.request.overwrite) {
+        await refuseBase(job.name)
+        await refuseEvaluated(job.name)
+      }
       let told: T | undefined
       const created = await store.insertJob(
         job,
@@ -93,6 +109,7 @@ export function createJobService({ store, notifier, sweeper, maxConcurrentJobs }
       let job: Job | null = null
       const swept = await sweeper.sweep(async () => {
         await refuseBase(name)
+        await refuseEvaluated(name)
         job = await store.removeJob(name, mayGo)
         if (job) announce(job)
       })

@@ -2,6 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Evaluation } from '@mlx-training/contract'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { pendingResult } from '../../src/evaluation/results.ts'
 import { contractErrors, createService, putModel, type Service } from '../http/service.ts'
 import { evaluationRecord } from '../store/evaluations.ts'
 
@@ -130,7 +131,12 @@ test('with generate the models answer rows, and the answers are scored', async (
 
 test('one model that fails is told in its place; when all do, the evaluation has failed', async () => {
   const some = await ended(await begun({}, { max_seq_length: 1015 }))
-  expect(some.state).toBe('completed')
+  expect(some).toMatchObject({
+    state: 'completed',
+    reason: '1 of 2 models failed: fine-tuned/mine: no adapter',
+  })
+  const { body } = await service.call('GET', '/evaluate?limit=1')
+  expect(body.evaluations[0]).toMatchObject({ id: some.id, models_failed: 1 })
   expect(some.results.map(({ state, error }) => [state, error])).toEqual([
     ['completed', null],
     ['failed', 'no adapter'],
@@ -144,6 +150,14 @@ test('where memory runs out it is tried again in smaller pieces', async () => {
   expect(found.state).toBe('completed')
   const log = await readFile(join(service.config.home, 'runs', 'evaluation', 'engine.log'), 'utf8')
   expect(log).toContain('level 2')
+})
+
+test('a process that ends without a word is begun again, once', async () => {
+  const found = await ended(await begun({ models: ['./tiny'] }, { max_seq_length: 1017 }))
+  expect(found).toMatchObject({ state: 'completed', reason: null })
+  expect(found.results[0]?.warnings[0]).toMatch(/ended from outside by SIGTERM: it was tried again$/)
+  const twice = await ended(await begun({ models: ['./tiny'] }, { max_seq_length: 1018 }))
+  expect(twice).toMatchObject({ state: 'failed', reason: expect.stringContaining('SIGTERM') })
 })
 
 test('losses that are not finite make no mean', async () => {
@@ -187,28 +201,41 @@ test('one runs at a time; the others wait, and either can be cancelled and then 
   const more = (await service.call('GET', `/evaluate?limit=1&after=${body.next}`)).body
   expect(more.evaluations[0]).toMatchObject({ id: holding, state: 'running' })
 
-  const end = (id: string) => service.call('DELETE', `/evaluate/${id}`)
-  expect((await end(waiting)).body).toEqual({ id: waiting, deleted: false, state: 'cancelled' })
-  expect((await end(holding)).body).toEqual({ id: holding, deleted: false, state: 'cancelled' })
+  const cancel = (id: string) => service.call('POST', `/evaluate/${id}/cancel`)
+  const remove = (id: string) => service.call('DELETE', `/evaluate/${id}`)
+  expect((await remove(holding)).status).toBe(409)
+  const used = await service.call('DELETE', '/train/mine')
+  expect(used.status).toBe(409)
+  expect(used.body.detail).toContain(`Evaluation ${waiting} is queued and uses experiment "mine"`)
+  const cancelled = { state: 'cancelled', queue_position: null }
+  expect((await cancel(waiting)).body).toEqual({ id: waiting, ...cancelled })
+  expect((await get(waiting)).results.map(({ state, error }) => [state, error])).toEqual([
+    ['cancelled', null],
+    ['cancelled', null],
+  ])
+  // Again, as when the first answer was lost.
+  for (let i = 0; i < 2; i++) expect((await cancel(holding)).body).toEqual({ id: holding, ...cancelled })
   expect(await get(holding)).toMatchObject({ state: 'cancelled', completed_at: expect.any(String) })
   expect((await ended(third)).state).toBe('completed')
-  expect((await end(holding)).body).toEqual({ id: holding, deleted: true, state: 'cancelled' })
+  expect((await cancel(third)).body.state).toBe('completed')
+  expect((await remove(holding)).body).toEqual({ id: holding, deleted: true, state: 'cancelled' })
   for (const method of ['GET', 'DELETE'] as const)
     expect((await service.call(method, `/evaluate/${holding}`)).status).toBe(404)
 })
 
-test('what a server that is gone left at work is told as interrupted', async () => {
-  const [running, queued] = [evaluationRecord(1, { state: 'running' }), evaluationRecord(2)]
+test('of what a server that is gone left, one at work is told as interrupted, and one that waited is run', async () => {
+  const request = (await get(await begun({ models: ['./tiny'] }))).request
+  const of = { models: ['./tiny'], results: [pendingResult('./tiny')], request }
+  const [running, queued] = [evaluationRecord(1, { state: 'running', ...of }), evaluationRecord(2, of)]
   for (const each of [running, queued]) await service.store.evaluations.insert(each)
   await service.evaluations.start()
-  for (const { id } of [running, queued]) {
-    const found = await get(id)
-    expect(found).toMatchObject({ state: 'interrupted', reason: expect.stringContaining('server was restarted') })
-    expect(found.results[0]?.state).toBe('failed')
-  }
+  const found = await get(running.id)
+  expect(found).toMatchObject({ state: 'interrupted', reason: expect.stringContaining('server was restarted') })
+  expect(found.results[0]?.state).toBe('interrupted')
+  expect(await ended(queued.id)).toMatchObject({ state: 'completed', dataset_rows: 6 })
 })
 
-test('a server that closes interrupts what runs and what waits, and leaves no process', async () => {
+test('a server that closes interrupts what runs, keeps what waits, and leaves no process', async () => {
   const own = await createService({ engine: 'echo' })
   try {
     await own.engine.ready()
@@ -221,7 +248,8 @@ test('a server that closes interrupts what runs and what waits, and leaves no pr
       expect((await own.call('GET', `/evaluate/${ids[0]}`)).body.progress?.stage).toBe('evaluating'),
     )
     await own.evaluations.close()
-    for (const id of ids) expect((await own.store.evaluations.get(id))?.state).toBe('interrupted')
+    const states = await Promise.all(ids.map(async (id) => (await own.store.evaluations.get(id))?.state))
+    expect(states).toEqual(['interrupted', 'queued'])
     expect((await own.call('POST', '/evaluate', body)).status).toBe(503)
   } finally {
     await own.close()

@@ -3,7 +3,7 @@
 // last user turn; "wait" as the prompt holds the answer back until it is cancelled, whose arrival is told on stderr; "full"
 // finds the queue full, "break" fails after a token. Its estimates are of 7000 s for 90,000 tokens an epoch; seed 1234567
 // holds them back, which is told on stderr. Its evaluations: see evaluate. Its inspections refuse max_seq_length 1013, and hold 1014 back until it is cancelled.
-import { createWriteStream } from 'node:fs'
+import { createWriteStream, existsSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 
 const module = process.argv[3]
@@ -87,6 +87,11 @@ function evaluate({ dataset, adapter_path, max_samples, seed, memory_level }) {
   if (limit === 1013) return failed({ kind: 'invalid_dataset', message: 'nothing would be learned of any row' })
   if (limit === 1014) return send({ type: 'stage', stage: 'evaluating', done: 1, total: 4 })
   if (limit === 1015 && adapter_path) return failed({ kind: 'invalid_model', message: 'no adapter' })
+  if (limit === 1017 && !existsSync(`${dataset.path}.tried`)) {
+    writeFileSync(`${dataset.path}.tried`, '')
+    return frames.end(() => process.kill(process.pid, 'SIGTERM'))
+  }
+  if (limit === 1018) return frames.end(() => process.kill(process.pid, 'SIGTERM'))
   if (limit === 1016 && memory_level < 2) {
     send({ type: 'stage', stage: 'evaluating', done: 1, total: 4 })
     return frames.end(() => process.kill(process.pid, 'SIGSEGV'))
