@@ -155,6 +155,8 @@ def name(ask):
 name(lambda: client.chat.completions.create(model="fine-tuned/tour", messages=messages, temperature=9))
 name(lambda: client.chat.completions.create(model="fine-tuned/nobody", messages=messages))
 name(lambda: stranger.models.list())
+keyless = OpenAI(base_url=client.base_url, api_key="none", default_headers={"Authorization": ""}, max_retries=0)
+name(lambda: keyless.models.retrieve("fine-tuned/nobody"))
 with client.chat.completions.create(model="fine-tuned/tour", messages=messages, max_tokens=3, stream=True,
                                     extra_body={"top_k": 1}) as stream:
     print(sum(1 for chunk in stream if chunk.choices[0].finish_reason == "length"))
@@ -198,11 +200,12 @@ test.each(snippets)(
     if (code.includes("from 'ai'")) expect(stdout).toContain('weatherParis')
     if (language === 'bash') expect(stdout.trimEnd().endsWith('data: [DONE]')).toBe(true)
     if (language === 'python')
-      expect(stdout.trim().split('\n').slice(-5)).toEqual([
+      expect(stdout.trim().split('\n').slice(-6)).toEqual([
         'model_not_found',
         'BadRequestError None temperature',
         'NotFoundError model_not_found model',
         'AuthenticationError invalid_api_key None',
+        'NotFoundError model_not_found model',
         '1',
       ])
   },

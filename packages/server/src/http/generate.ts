@@ -1,23 +1,28 @@
 import { type GenerateEnd, type GenerateRequest, PROVIDER_CLASS, ServiceError } from '@mlx-training/contract'
+import type { Config } from '../config.ts'
 import type { Providers } from '../providers/index.ts'
 import type { Extra, GenerateInput, GenerateOutput } from '../providers/port.ts'
 import { responseFormat } from '../providers/response-format.ts'
 import { clientSignal } from './client-signal.ts'
 import { ownWording, streamAnswer } from './generate-stream.ts'
+import { demandPaid } from './paid.ts'
 import type { Handler } from './routes.ts'
 import type { SseTimes } from './sse.ts'
 
 export const generate =
   ({
+    config,
     providers,
     closing,
     sseTimes,
   }: {
+    config: Pick<Config, 'host'>
     providers: Providers
     closing: AbortSignal
     sseTimes?: SseTimes | undefined
   }): Handler<'generate'> =>
   async ({ body, reply, request }) => {
+    demandPaid(config, request, [body])
     const asked = inputOf(body)
     const { provider, model } = providers.route(body)
     const client = clientSignal(reply, closing)

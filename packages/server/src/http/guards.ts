@@ -54,11 +54,11 @@ async function authorise(request: FastifyRequest, requireAuth: boolean, checkKey
 }
 
 function presentedKey(request: FastifyRequest): string | null {
-  // Empty is what `-H "X-API-Key: $UNSET"` sends: no key.
+  // Empty is what `-H "X-API-Key: $UNSET"` sends, and SDKs that are to go without a key: none.
   const header = String(request.headers['x-api-key'] ?? '').trim()
   if (header !== '') return header
-  const authorization = request.headers.authorization
-  if (authorization === undefined) return null
+  const authorization = request.headers.authorization?.trim() ?? ''
+  if (/^(Bearer)?$/i.test(authorization)) return null
   const bearer = /^Bearer +(\S+) *$/i.exec(authorization)?.[1]
   if (bearer === undefined)
     throw new ServiceError('unauthorized', 'The Authorization header must be "Bearer" and an API key')

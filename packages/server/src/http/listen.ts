@@ -5,9 +5,12 @@ import { portOwner } from './port-owner.ts'
 
 type Address = Pick<Config, 'host' | 'port' | 'apiKey'>
 
+/** Whether only this machine can reach it. */
+export const isLoopback = (host: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|::1)$/.test(host)
+
 /** ConfigError for a bind that others can reach when nobody has chosen a key. */
 export function refuseOpenBind({ host, apiKey }: Address): void {
-  if (/^(localhost|127\.\d+\.\d+\.\d+|::1)$/.test(host) || apiKey !== null) return
+  if (isLoopback(host) || apiKey !== null) return
   throw new ConfigError(`HOST=${host} can be reached from other machines: set MLX_TRAINING_API_KEY to a secret first`)
 }
 

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { EngineHealth, GeneratePiece } from '@mlx-training/contract'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Config } from '../config.ts'
 import type { Engine } from '../engine/port.ts'
 import type { JobService } from '../jobs/port.ts'
 import { fineTunedName } from '../models/names.ts'
@@ -19,11 +20,13 @@ import type { GenerateInput } from '../providers/port.ts'
 import { clientSignal } from './client-signal.ts'
 import { data, streamAnswer } from './generate-stream.ts'
 import { models as listModels } from './models.ts'
+import { demandPaid } from './paid.ts'
 import type { Handlers } from './routes.ts'
 import type { SseTimes } from './sse.ts'
 import { VERSION } from './version.ts'
 
 interface Deps {
+  config: Pick<Config, 'host'>
   providers: Providers
   engine: Pick<Engine, 'health'>
   models: Models
@@ -35,7 +38,7 @@ interface Deps {
 type Facade = Pick<Handlers, 'openaiChat' | 'openaiCompletions' | 'openaiModels' | 'openaiModel'>
 
 export function openai(deps: Deps): Facade {
-  const { providers, engine, jobs, closing, sseTimes } = deps
+  const { config, providers, engine, jobs, closing, sseTimes } = deps
   const here = listModels(deps)
 
   /** Who answers, and how its answers begin. */
@@ -55,6 +58,7 @@ export function openai(deps: Deps): Facade {
 
   return {
     async openaiChat({ body, request, reply }) {
+      demandPaid(config, request, [body])
       const { provider, model, local, head } = routed('chatcmpl', body.model)
       const input: GenerateInput = { ...chatInput(body, local), model }
       const client = clientSignal(reply, closing)
@@ -68,6 +72,7 @@ export function openai(deps: Deps): Facade {
     },
 
     async openaiCompletions({ body, request, reply }) {
+      demandPaid(config, request, [body])
       const { provider, model, head } = routed('cmpl', body.model)
       const inputs = completionInputs(body).map((input) => ({ ...input, model }))
       const client = clientSignal(reply, closing)
@@ -112,6 +117,8 @@ const stream = <Output>(
 
 /** The same seed gives the same answer as long as it is the same. */
 function fingerprint({ mlx_version, mlx_lm_version, device, backend, dtype, kernels }: EngineHealth): string {
-  const facts = [VERSION, mlx_version, mlx_lm_version, device, backend, dtype, kernels]
+  // The speed in it is measured anew at each start.
+  const named = backend?.replace(/(, )?\d+ GFLOP\/s/, '')
+  const facts = [VERSION, mlx_version, mlx_lm_version, device, named, dtype, kernels]
   return `fp_${createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 10)}`
 }

@@ -19,12 +19,17 @@ import { type CostOf, loadPrices } from './prices.ts'
 
 const PENALTIES = ['presence_penalty', 'frequency_penalty'] as const
 
+export interface Asked {
+  provider?: ProviderName | undefined
+  model?: string | undefined
+}
+
 export interface Providers {
   get(name: ProviderName): Provider
   /** Who answers a request, and the model's name without the provider's prefix. A given provider wins over a prefix, a prefix
    *  over local_mlx, which everything else goes to. ServiceError('invalid_parameters' | 'not_found') when no model is named
    *  and the provider has no default. */
-  route(request: { provider?: ProviderName; model?: string }): { provider: Provider; model: string }
+  route(request: Asked): { provider: Provider; model: string }
   /** What is known of all; whoever has not been asked for long is asked in the background. */
   list(): ProvidersResponse
   /** By the configured prices; undefined without one. `model` as `route` gives it. */
@@ -79,8 +84,9 @@ export function createProviders({ config, hosted, look, ...local }: ProvidersDep
   return {
     get: (name) => providers[name],
     route({ provider: asked, model: given }) {
-      const prefix = PROVIDERS.find((name) => given?.startsWith(`${name}/`))
-      const name = asked ?? prefix ?? 'local_mlx'
+      const prefix = prefixOf(given)
+      const name = providerNamed({ provider: asked, model: given })
+      if (asked === undefined && prefix === undefined) refuseOtherCase(given)
       const model = given && prefix === name ? given.slice(name.length + 1) : given
       return { provider: providers[name], model: model || defaultModel(name, local.models) }
     },
@@ -96,6 +102,19 @@ export function createProviders({ config, hosted, look, ...local }: ProvidersDep
     }),
     cost,
   }
+}
+
+const prefixOf = (model = '') => PROVIDERS.find((name) => model.startsWith(`${name}/`))
+
+/** Who would answer, whether or not the model's name is one. */
+export const providerNamed = ({ provider, model }: Asked): ProviderName => provider ?? prefixOf(model) ?? 'local_mlx'
+
+/** `OpenAI/gpt-4.1` would be looked for at the hub, where nobody means it to be. */
+function refuseOtherCase(model = ''): void {
+  const prefix = prefixOf(model.toLowerCase())
+  if (prefix === undefined) return
+  const meant = `${prefix}${model.slice(prefix.length)}`
+  throw new ServiceError('not_found', `There is no model "${model}": a provider is written small, as in "${meant}"`)
 }
 
 /** GET /providers is open: where a key is asked for everywhere else, it doesn't tell which models an account has. */

@@ -89,6 +89,32 @@ test('what is wrong with a key is told to whoever holds it, and nothing to other
 test('an empty key is none', async () => {
   expect((await service.call('GET', '/models', undefined, { 'x-api-key': ' ' })).status).toBe(200)
   expect((await service.call('GET', '/train', undefined, { 'x-api-key': '' })).body.detail).toMatch(/is needed/)
+  for (const authorization of ['', 'Bearer', 'Bearer ']) {
+    expect((await service.call('GET', '/models', undefined, { authorization })).status).toBe(200)
+    expect((await service.call('GET', '/train', undefined, { authorization })).body.detail).toMatch(/is needed/)
+  }
+})
+
+test("where others reach the server, its operator's provider keys are not spent without a key", async () => {
+  const env = { HOST: '0.0.0.0', MLX_TRAINING_API_KEY: ADMIN }
+  const open = await createService({ env })
+  const messages = [{ role: 'user', content: 'Hi' }]
+  const asked: [string, object][] = [
+    ['/generate', { prompt: 'Hi', model: 'openai/x' }],
+    ['/generate', { prompt: 'Hi', model: 'x', provider: 'together', stream: true }],
+    ['/compare', { prompt: 'Hi', models: ['./tiny', 'anthropic/x'] }],
+    ['/v1/chat/completions', { messages, model: 'anthropic/x' }],
+    ['/v1/completions', { prompt: 'Hi', model: 'openai/x' }],
+  ]
+  const status = async (from: Service, [path, body]: [string, object], key?: string) =>
+    (await from.call('POST', path, body, key === undefined ? {} : { 'x-api-key': key })).status
+  for (const each of asked) {
+    expect(await status(open, each), each[0]).toBe(401)
+    expect(await status(open, each, ADMIN), each[0]).not.toBe(401)
+    expect(await status(service, each), each[0]).not.toBe(401)
+  }
+  expect(await status(open, ['/generate', { prompt: 'Hi', model: './nobody' }])).not.toBe(401)
+  await open.close()
 })
 
 test('guessing is slowed down, but not by a client that repeats one wrong key', async () => {

@@ -111,6 +111,18 @@ test('calls are read from the answer, whole and in a stream, and go back to the 
   expect(next.choices[0]?.message.content).toBe('echo user: Rain?\nassistant: echo user: so:\ntool: no')
 })
 
+test('without a key: no header', async () => {
+  const defaultHeaders = { Authorization: null }
+  const open = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', defaultHeaders, maxRetries: 0 })
+  const answer = await open.chat.completions.create({ model, messages: user('Hi') })
+  expect(answer.choices[0]?.message.content).toBe('echo user: Hi')
+})
+
+test("a provider's name in another case is told, not looked for at the hub", async () => {
+  const error = await refusal(client.chat.completions.create({ model: 'OpenAI/x', messages: user('Hi') }))
+  expect(error).toMatchObject({ status: 404, message: expect.stringContaining('"openai/x"') })
+})
+
 test('completions: several prompts, echoed, each with its own offsets', async () => {
   const answer = await client.completions.create({ model, prompt: ['one', 'two'], logprobs: 0 })
   expect(contractErrors('openaiCompletions', answer)).toEqual([])
