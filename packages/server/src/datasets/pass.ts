@@ -18,6 +18,8 @@ export interface PassOptions extends Maps {
   size: number
   /** The format that the user asked for. */
   asked?: DatasetFormat | undefined
+  /** What the file is, where it was turned into JSON Lines. */
+  table?: string | undefined
   maxRowBytes?: number | undefined
   /** Rows remembered in the search for duplicates. */
   maxSeen?: number | undefined
@@ -62,6 +64,7 @@ export class Pass {
       duplicates: this.duplicates,
       fault: found,
       container: this.#splitter.container,
+      table: this.#options.table,
       byteOrderMark: this.#splitter.byteOrderMark,
       size: this.#options.size,
       asked: this.#options.asked,

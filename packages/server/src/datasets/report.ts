@@ -18,6 +18,8 @@ export interface Seen {
   /** Why reading ended before the file did. */
   fault: FileFault | null
   container: 'array' | 'lines' | null
+  /** What the file is, where it was turned into JSON Lines. */
+  table?: string | undefined
   byteOrderMark: boolean
   size: number
   /** The format that the user asked for. */
@@ -85,8 +87,8 @@ function isKind(found: DatasetFormat, asked: DatasetFormat | undefined): asked i
 }
 
 /** What decided on the format, in words. */
-function detectionOf({ tally, container, expected }: Seen): string {
+function detectionOf({ tally, container, table, expected }: Seen): string {
   if (tally.formats.size === 0) return `No row has the keys of a known format; ${expected}`
   const parts = [...tally.formats.values()].map(({ traits, count }) => `${count} of ${tally.rows} rows have ${traits}`)
-  return `${parts.join(', ')}; the file is ${container === 'array' ? 'a JSON array' : 'JSON Lines'}`
+  return `${parts.join(', ')}; the file is ${table ?? (container === 'array' ? 'a JSON array' : 'JSON Lines')}`
 }

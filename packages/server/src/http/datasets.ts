@@ -48,8 +48,14 @@ export function datasets({
       return reply.send(Readable.from([]))
     },
     datasetsDelete: ({ params }) => library.remove(params.id),
-    datasetsSplit: ({ params, body }) => library.split(params.id, body),
-    datasetsClean: ({ params, body }) => library.clean(params.id, body),
+    datasetsSplit: async ({ params, body, reply }) => {
+      const client = clientSignal(reply, closing)
+      return await library.split(params.id, body, client.signal).finally(client.release)
+    },
+    datasetsClean: async ({ params, body, reply }) => {
+      const client = clientSignal(reply, closing)
+      return await library.clean(params.id, body, client.signal).finally(client.release)
+    },
   }
 }
 

@@ -77,11 +77,12 @@ export function notFound(request: FastifyRequest, reply: FastifyReply): FastifyR
   }
   const absent = whyAbsent(path)
   if (absent !== undefined) return sendError(new ServiceError('not_found', absent), request, reply)
-  const guess = nearestRoute(request.method, path)
-  const hint = guess ? `; did you mean ${guess}?` : '; GET /openapi.json lists what there is'
+  const hint = path === '/' ? '; GET /docs shows what there is' : hintOf(nearestRoute(request.method, path))
   return sendError(new ServiceError('not_found', `There is no ${request.method} ${short(path)}${hint}`), request, reply)
 }
 
+const hintOf = (guess: string | null) =>
+  guess ? `; did you mean ${guess}?` : '; GET /openapi.json lists what there is'
 const short = (path: string) => (path.length > 200 ? `${path.slice(0, 200)}…` : path)
 
 function methodsOf(path: string): string[] {

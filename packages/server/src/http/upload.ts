@@ -6,6 +6,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Static, TObject } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Library, Received, Upload } from '../datasets/library/port.ts'
+import { closest } from '../files/closest.ts'
 
 /** Boundaries, headers and fields around the file. */
 const ENVELOPE_BYTES = 64 * 1024
@@ -134,10 +135,19 @@ function parsed<Schema extends TObject>(field: string, schema: Schema, text: str
     throw unprocessable(field, `must be JSON: an object of ${known}`)
   }
   if (Value.Check(schema, value)) return value
+  const unknown = isObject(value) && Object.keys(value).find((key) => !Object.hasOwn(schema.properties, key))
+  if (typeof unknown === 'string') {
+    const guess = closest(unknown, Object.keys(schema.properties))
+    const hint = guess ? `did you mean ${guess}?` : `known are ${known}`
+    throw unprocessable(field, `has ${JSON.stringify(unknown.slice(0, 100))}, which is not known (${hint})`)
+  }
   const [error] = Value.Errors(schema, value)
   const where = error?.instancePath ? `: ${error.instancePath.slice(1)} ${error.message}` : ''
   throw unprocessable(field, `must be an object of ${known}, each a text of 1 to 200 characters${where}`)
 }
+
+const isObject = (value: unknown): value is object =>
+  value !== null && typeof value === 'object' && !Array.isArray(value)
 
 /** The last part of a path, without what a name can't hold. */
 function safeName(fileName: string | undefined): string {

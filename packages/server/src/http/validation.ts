@@ -105,6 +105,9 @@ function messageOf(error: ErrorObject): string {
   const { params } = error
   switch (error.keyword) {
     case 'type':
+      // Of a body that is not there; a parameter is never null.
+      if (error.instancePath === '' && (error.data === null || error.data === undefined))
+        return 'must be a JSON object, and is empty'
       return `must be ${[params.type].flat().filter(isValue).map(typeName).join(' or ')}, not ${given}`
     case 'enum': {
       const values = params.allowedValues as string[]

@@ -174,7 +174,7 @@ describe('an upload', () => {
         { name: 'tags', value: '{"role": "who"}' },
       ],
       422,
-      /^tags must be an object of role_tag, /,
+      /^tags has "role", which is not known \((did you mean role_tag|known are role_tag)/,
     ],
     ['no file', [{ name: 'name', value: 'x' }], 422, /^file is required/],
     ['a file in another field', [{ name: 'data', value: '{}', fileName: 'x.json' }], 422, /"file"/],
@@ -313,7 +313,10 @@ describe('an id of a data set', () => {
       body: { detail: expect.stringContaining('foo'), errors: [{ field: 'dataset.dataset_path' }] },
     })
     const split = await service.call('POST', `/datasets/${body.id}/split`, { validation_share: 0.5 })
-    expect(split).toMatchObject({ status: 400, body: { detail: expect.stringContaining('/clean') } })
+    expect(split).toMatchObject({
+      status: 400,
+      body: { detail: expect.stringContaining(`POST /datasets/${body.id}/clean`) },
+    })
     const cleaned = await service.call('POST', `/datasets/${body.id}/clean`, { repairs: ['drop_invalid'] })
     expect(cleaned.status).toBe(200)
     expect(contractErrors('datasetsClean', cleaned.body)).toEqual([])
@@ -326,7 +329,11 @@ describe('an id of a data set', () => {
     const good = await service.call('POST', '/datasets/validate', { file_path: 'x.jsonl.gz' })
     expect(good.body).toMatchObject({ valid: true, total_samples: 13 })
     const bad = await service.call('POST', '/datasets/validate', { file_path: 'x.tsv' })
-    expect(bad.body).toMatchObject({ valid: false, counts: { ragged_row: 1 } })
+    expect(bad.body).toMatchObject({
+      valid: false,
+      counts: { ragged_row: 1 },
+      detection: expect.stringMatching(/; the file is TSV$/),
+    })
     expect(bad.body.errors[0]).toMatch(/^Line 3: The row has 1 cell, but the header names 2 columns/)
     expect(await start('gz', { dataset_path: 'x.jsonl.gz' })).toMatchObject({
       status: 200,

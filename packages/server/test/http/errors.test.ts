@@ -24,6 +24,7 @@ async function expectError(
 
 describe('routes', () => {
   test('an unknown one names the nearest', async () => {
+    await expectError(['GET', '/'], [404, 'NotFoundError', 'There is no GET /; GET /docs shows what there is'])
     await expectError(['GET', '/helth'], [404, 'NotFoundError', 'did you mean GET /health'])
     await expectError(['POST', '/trian/start', {}], [404, 'NotFoundError', 'did you mean POST /train/start'])
     await expectError(['GET', '/train/mine/statsu'], [404, 'NotFoundError', 'did you mean GET /train/mine/status'])
@@ -132,8 +133,11 @@ describe('JSON', () => {
   })
 
   test('no body where one is needed', async () => {
-    await expectError(['POST', '/generate'], [422, 'ValidationError', 'body must be an object'])
-    await expectError(['POST', '/generate', '', json], [422, 'ValidationError', 'body must be an object'])
+    await expectError(['POST', '/generate'], [422, 'ValidationError', 'body must be a JSON object, and is empty'])
+    await expectError(
+      ['POST', '/generate', '', json],
+      [422, 'ValidationError', 'body must be a JSON object, and is empty'],
+    )
   })
 
   test('a body that is nested as deep as its size allows', async () => {

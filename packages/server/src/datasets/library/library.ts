@@ -148,19 +148,19 @@ export function createLibrary({ store, shelf, limits }: LibraryOptions): Library
       return { id, name: dataset.name, deleted: true }
     },
 
-    async split(id, request) {
+    async split(id, request, signal) {
       const dataset = await find(id)
       if (!dataset.valid)
         throw new ServiceError(
           'invalid_dataset',
           `"${dataset.name}" has rows with errors: ${dataset.report.errors.slice(0, 3).join(' | ')}. ` +
-            'Drop or mend them first: POST /datasets/{id}/clean',
+            `Drop or mend them first: POST /datasets/${id}/clean`,
         )
       await checkRoom(shelf.root, dataset.bytes)
       const { reading = {} } = dataset
       const rows = placeOf(shelf.root, dataset)
       const parts = await withFolders(2, (...folders) =>
-        offThread('splitFile', { rows, reading, request, folders: folders as [string, string] }),
+        offThread('splitFile', { rows, reading, request, folders: folders as [string, string] }, signal),
       )
       const of = (part: 'train' | 'validation') => ({ operation: 'split', dataset_id: id, part }) as const
       const name = stem(dataset.name)
@@ -172,13 +172,13 @@ export function createLibrary({ store, shelf, limits }: LibraryOptions): Library
       return { train, validation }
     },
 
-    async clean(id, request) {
+    async clean(id, request, signal) {
       const dataset = await find(id)
       if (!request.dry_run) await checkRoom(shelf.root, dataset.bytes)
       const { reading = {} } = dataset
       const rows = placeOf(shelf.root, dataset)
       const { received, rowsAfter, repairs } = await withFolders(request.dry_run ? 0 : 1, async (folder?: string) => {
-        const cleaned = await offThread('cleanFile', { rows, reading, request, folder: folder ?? null })
+        const cleaned = await offThread('cleanFile', { rows, reading, request, folder: folder ?? null }, signal)
         if (folder !== undefined && cleaned.rowsAfter === 0) throw nothingLeft(dataset)
         return cleaned
       })

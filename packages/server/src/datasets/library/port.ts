@@ -43,10 +43,11 @@ export interface Library {
   rows(id: string, page: { offset: number; limit: number; issues: boolean }): Promise<RowsResponse>
   /** ServiceError('conflict') while a job that uses it has not ended. Experiments keep their copies. */
   remove(id: string): Promise<DeletedDataset>
-  /** Two data sets, by a hash of what each row says. ServiceError('invalid_dataset') for one that is not valid. */
-  split(id: string, request: SplitRequest): Promise<SplitResponse>
+  /** Two data sets, by a hash of what each row says. ServiceError('invalid_dataset') for one that is not valid; the signal's
+   *  reason, and then nothing is left behind, as in the next. */
+  split(id: string, request: SplitRequest, signal?: AbortSignal): Promise<SplitResponse>
   /** Another data set with named repairs. ServiceError('invalid_parameters') when nothing would be left of it. */
-  clean(id: string, request: CleanRequest): Promise<CleanResponse>
+  clean(id: string, request: CleanRequest, signal?: AbortSignal): Promise<CleanResponse>
   /** Removes what a killed server left half-done. At start, before anything is uploaded. */
   sweep(): Promise<void>
 }

@@ -52,6 +52,7 @@ interface Examined extends Pick<Checked, 'report' | 'container'> {
 
 /** Smaller files are read before threads have started. */
 const SHARED_FROM = 4 * RANGE_BYTES
+const TABLES = { csv: 'CSV', tsv: 'TSV', parquet: 'Parquet' }
 /** Two rows of an array are looked for in them. */
 const HEAD_BYTES = 1024 * 1024
 
@@ -92,6 +93,7 @@ async function examine(
   }
   const pass = new Pass({
     ...maps,
+    table: kind === 'plain' ? undefined : TABLES[kind],
     size: source.size,
     onGood: writer && ((row, sample) => writer.add(row, sample)),
     onRow: taker && ((row) => taker.add(row)),
