@@ -154,7 +154,9 @@ def test_answers_end_are_reproducible_and_tell_logprobs(chat):
     [
         ({"type": "nonsense"}, "Invalid type: nonsense"),
         ({"$ref": "#/nowhere"}, "does not exist"),
-        ({"not": {"type": "string"}}, "not"),
+        ({"not": {"type": "string"}}, 'keywords that are not supported: ["not"]'),
+        ({"enum": []}, "allows no value"),
+        ({"$ref": "https://example.com/a"}, "can only name what is in the schema itself"),
         ({"type": "string", "pattern": "("}, "regex"),
     ],
 )

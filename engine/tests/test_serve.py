@@ -47,6 +47,10 @@ def test_an_answer_ends_at_max_tokens_and_at_the_context_window(client, chat, mo
     kind, message = client.refused(narrow, "word " * 100)
     assert kind == "context_length"
     assert "context window of 64" in message
+    # Not tokenised to its end, which took the loop that decodes 2.7 s for 1 MB.
+    kind, message = client.refused(narrow, "word " * 10_000)
+    assert kind == "context_length"
+    assert "more than" in message
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,13 @@ test('an answer keeps to a schema', async () => {
     },
   })
   expect(['Paris', 'Rome']).toContain(JSON.parse(answer.choices[0]?.message.content ?? '').city)
+  const json_schema = { name: 'no', schema: { not: { type: 'string' } } }
+  const asked = { model, messages: question, response_format: { type: 'json_schema' as const, json_schema } }
+  await expect(client.chat.completions.create(asked)).rejects.toMatchObject({
+    status: 400,
+    param: 'response_format.json_schema.schema',
+    message: expect.stringContaining('not supported: ["not"]'),
+  })
 }, 60_000)
 
 test('a tool is called', async () => {

@@ -83,6 +83,7 @@ export const ComparedAnswer = Type.Object({
         status_code: Type.Integer(),
         error_type: Type.String(),
         reason: ErrorBody.properties.reason,
+        retry_after: Type.Optional(Type.Number({ description: 'Seconds; what Retry-After would have been' })),
       },
       {
         description: 'What /generate would have answered',

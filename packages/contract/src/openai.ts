@@ -35,7 +35,7 @@ const sampling = {
       maxItems: 16,
     }),
   ),
-  seed: orNull(Type.Integer({ minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER })),
+  seed: orNull(Type.Integer({ minimum: -(2 ** 63), maximum: 2 ** 63 })),
   temperature: orNull(Type.Number({ minimum: 0, maximum: 2, description: '1 when left out' })),
   top_p: orNull(Type.Number({ minimum: 0, maximum: 1, description: '1 when left out' })),
   presence_penalty: orNull(Type.Number({ minimum: -2, maximum: 2 })),

@@ -117,5 +117,21 @@ def copies(constraint: Constraint | None, count: int) -> Sequence[Constraint | N
     return [constraint, *(constraint and constraint.copy() for _ in range(count - 1))]
 
 
+# The library's words for what is common, which are for programmers of it.
+_PLAIN = (
+    ("oneOf constraints are not supported", "oneOf is taken only where its alternatives exclude each other: use anyOf"),
+    ("anyOf is empty", "it allows no value: an empty enum, anyOf or oneOf"),
+    ("Unsatisfiable schema: ", "it allows no value: "),
+    ("Default retriever", "a $ref or $schema can only name what is in the schema itself, or a JSON Schema draft"),
+    ("Unimplemented keys: ", "has keywords that are not supported: "),
+    ("NoExtensionBias", "no token of the model can continue the answer"),
+)
+
+
 def _refused(reason: str) -> EngineError:
-    return EngineError("invalid_parameters", f"{FIELD}: {one_line(reason.split('<state>')[0], 300)}")
+    words = one_line(reason.split("<state>")[0], 300)
+    for known, plain in _PLAIN:
+        if known in words:
+            words = plain + words.partition(known)[2] if known.endswith(": ") else plain
+            break
+    return EngineError("invalid_parameters", f"{FIELD}: {words}")

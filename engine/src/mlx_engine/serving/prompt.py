@@ -14,13 +14,13 @@ def prompt_tokens(loaded: LoadedModel, request: Generate, system: str | None) ->
     EngineError('invalid_parameters') for a prompt that is empty or refused by the chat template, 'context_length' for
     one that is too long.
     """
+    window = loaded.context_length
     if request.messages is not None:
-        tokens = chat_tokens(loaded.tokenizer, with_system(request.messages, system), request.tools)
+        tokens = chat_tokens(loaded.tokenizer, with_system(request.messages, system), request.tools, window)
     else:
-        tokens = text_tokens(loaded.tokenizer, request.prompt or "")
+        tokens = text_tokens(loaded.tokenizer, request.prompt or "", window)
     if not tokens:
         raise EngineError("invalid_parameters", "the prompt is empty")
-    window = loaded.context_length
     if window is None:
         return tokens, request.max_tokens
     if len(tokens) >= window:

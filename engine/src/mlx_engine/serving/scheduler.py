@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections import deque
@@ -73,8 +74,9 @@ class Scheduler:
 
     def submit(self, request: Generate) -> None:
         if len(self._waiting) >= self._settings.queue:
-            wait = min(_LONGEST_WAIT, max(1.0, self._seconds * len(self._waiting) / self._settings.max_batch))
-            message = f"{len(self._waiting)} requests are waiting already. Try again in {wait:.0f} s"
+            estimate = self._seconds * len(self._waiting) / self._settings.max_batch
+            wait = math.ceil(min(_LONGEST_WAIT, max(1.0, estimate)))
+            message = f"{len(self._waiting)} requests are waiting already. Try again in {wait} s"
             self._send(error_frame(EngineError("busy", message, wait), request.id))
         else:
             self._waiting.append((request, time.monotonic()))

@@ -16,7 +16,9 @@ const CODES: Record<FrameOf<'error'>['kind'], ErrorCode> = {
 
 /** The engine's error for a client; the traceback is for the log only. */
 export function toServiceError({ kind, message, traceback, retry_after }: FrameOf<'error'>): ServiceError {
+  const [, field, said] = /^(response_format[.\w]*): (.*)$/s.exec(message) ?? []
   return new ServiceError(CODES[kind], message, {
+    ...(field !== undefined && said !== undefined && { errors: [{ field, message: said }] }),
     cause: traceback ?? undefined,
     retryAfter: retry_after == null ? undefined : Math.ceil(retry_after),
   })

@@ -36,7 +36,7 @@ export function itemsOf(request: CompareRequest): Item[] {
     if ((item.prompt === undefined) === (item.messages === undefined))
       wrong(
         `${at}${item.prompt === undefined ? 'prompt' : 'messages'}`,
-        'send either prompt or messages: one, not both',
+        items ? 'send either prompt or messages: one, not both' : 'send one of prompt, messages and items',
       )
     else if (raw && (item.messages || item.system !== undefined))
       wrong(
@@ -114,8 +114,15 @@ async function answerOf(
   } catch (error) {
     signal.throwIfAborted()
     if (!(error instanceof ServiceError)) throw error
+    const { retryAfter } = error
     const { detail, status_code, error_type, reason } = error.toBody()
-    const told = { detail, status_code, error_type, ...(reason && { reason }) }
+    const told = {
+      detail,
+      status_code,
+      error_type,
+      ...(reason && { reason }),
+      ...(retryAfter !== undefined && { retry_after: retryAfter }),
+    }
     return { model, ...NOTHING, provider: providerOf(model, providers), error: told }
   }
 }

@@ -1,7 +1,7 @@
 import type { CompareResponse } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
 import { createAsker } from '../evaluation/answer.ts'
-import { compare as compareModels } from '../evaluation/compare.ts'
+import { compare as compareModels, itemsOf } from '../evaluation/compare.ts'
 import type { Providers } from '../providers/index.ts'
 import { clientSignal } from './client-signal.ts'
 import { ownWording, streamAnswer } from './generate-stream.ts'
@@ -31,9 +31,10 @@ export const compare = ({
     try {
       const answers = compareModels(body, { asker, providers }, client.signal)
       if (body.stream) {
+        itemsOf(body) // what is wrong with the request has its own status
         const wording = ownWording(request, ({ summary }: CompareResponse) => ({ summary }))
         // It has written the answer itself.
-        return (await streamAnswer(reply, request, answers, wording, sseTimes)) as never
+        return (await streamAnswer(reply, request, answers, wording, sseTimes, true)) as never
       }
       return await last(answers)
     } finally {

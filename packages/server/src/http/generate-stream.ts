@@ -26,6 +26,7 @@ export const ownWording = <Whole>(
 /**
  * Sends an answer as server-sent events. Nothing is sent before the first piece, so that what fails until then (a full
  * queue, a model that isn't there) is answered with its own status; what fails later is told by the wording.
+ * `eager`: headers go out at once, for pieces that tell failures themselves and may take long to come.
  * An answer that nobody reads any more is cancelled, since leaving the loop ends the generator.
  */
 export async function streamAnswer<Piece, Whole>(
@@ -34,8 +35,9 @@ export async function streamAnswer<Piece, Whole>(
   pieces: AsyncGenerator<Piece, Whole>,
   wording: Wording<Piece, Whole>,
   times: SseTimes = SSE_TIMES,
+  eager = false,
 ): Promise<void> {
-  let next = await pieces.next()
+  let next = eager ? undefined : await pieces.next()
   reply.hijack()
   const response = reply.raw
   const stop = new AbortController()
@@ -51,6 +53,8 @@ export async function streamAnswer<Piece, Whole>(
     if (!response.writableNeedDrain) response.write(':\n\n')
   }, times.heartbeatMs)
   try {
+    if (eager) response.write(':\n\n')
+    next ??= await pieces.next()
     while (!next.done && !stop.signal.aborted) {
       await write(response, wording.piece(next.value), times.stalledMs, stop)
       next = await pieces.next()
@@ -63,7 +67,7 @@ export async function streamAnswer<Piece, Whole>(
   } finally {
     clearInterval(heartbeat)
     response.off('close', abort)
-    if (!next.done) await pieces.return(undefined as never)
+    if (!next?.done) await pieces.return(undefined as never)
     response.end()
   }
 }

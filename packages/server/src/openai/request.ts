@@ -17,9 +17,12 @@ export function sampling(body: Asked): Pick<GenerateInput, 'temperature' | 'topP
     temperature: body.temperature ?? 1,
     topP: body.top_p ?? 1,
     stop: body.stop == null ? [] : [body.stop].flat(),
-    seed: body.seed ?? null,
+    seed: body.seed == null ? null : folded(body.seed),
   }
 }
+
+/** Seeds of 63 bits come as rounded numbers, more than what is behind takes: their rest by the largest prime of 32 bits. */
+const folded = (seed: number) => (Number.isSafeInteger(seed) ? seed : seed % 4_294_967_291)
 
 /** `logprobs`: so many beside each token; null: none are told. */
 export function extra(body: Asked, logprobs: number | null): Extra {

@@ -19,7 +19,7 @@ export function passed(name: ProviderName, { extra = {} }: GenerateInput, takes:
   ) as [keyof Extra, number][]
   for (const [field, given] of asked) {
     if (takes.includes(field)) continue
-    const message = `${name} does not take it: leave it out, or use a local model`
+    const message = `${name} does not take it through this service: leave it out, or use a local model`
     throw new ServiceError('invalid_parameters', `${field}: ${message}`, { errors: [{ field, message, given }] })
   }
   return Object.fromEntries(asked)

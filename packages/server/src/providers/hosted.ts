@@ -17,6 +17,8 @@ export interface Try {
   signal: AbortSignal
   /** Whether pieces are wanted as they come; otherwise none, and only the whole. */
   streamed: boolean
+  /** Whether what came so far ends with `[DONE]`, which the SDK keeps to itself. */
+  ended: () => boolean
 }
 
 /** One try at an answer. Throws what the SDK throws. */
@@ -50,9 +52,13 @@ export function hosted(
       const apiKey = needKey(remote)
       // A plain answer begins when it is complete: the deadline is its limit, and comes first.
       const limits = streamed ? options : { ...options, firstByteMs: 2 * options.totalMs }
-      const fetch = createTransport(apiKey, limits)
+      let tail = ''
+      const fetch = createTransport(apiKey, limits, (bytes) => {
+        tail = (tail + Buffer.from(bytes.subarray(-32)).toString('latin1')).slice(-32)
+      })
+      const ended = () => /(^|\n|\r)data: ?\[DONE\]\s*$/.test(tail)
       return yield* retried(
-        () => attempt(input, { apiKey, fetch, signal: both, streamed }),
+        () => attempt(input, { apiKey, fetch, signal: both, streamed, ended }),
         options,
         (error) => pauseOf(error, remote),
         () => end - performance.now(),

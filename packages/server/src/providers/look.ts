@@ -43,7 +43,7 @@ export function createLook(
     const signal = AbortSignal.timeout(timeoutMs)
     const checkedAt = () => new Date().toISOString()
     try {
-      const names = await listModels({ apiKey: apiKey as string, fetch, signal, streamed: false })
+      const names = await listModels({ apiKey: apiKey as string, fetch, signal, streamed: false, ended: () => false })
       const models = names.filter((name): name is string => typeof name === 'string' && MODEL_NAME.test(name))
       const clean = models.slice(0, MAX_MODELS).map((name) => redact(name, secretOf(remote)))
       return { available: true, state: 'available', checkedAt: checkedAt(), models: clean.sort() }

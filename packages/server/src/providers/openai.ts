@@ -136,7 +136,7 @@ interface Usage {
 }
 
 async function* answered(
-  { streamed }: Try,
+  { streamed, ended }: Try,
   // The SDK's overloads tell streams from answers by a literal; here one place asks for both.
   create: (options: object) => PromiseLike<unknown>,
 ): AsyncGenerator<GeneratePiece, GenerateOutput> {
@@ -162,7 +162,8 @@ async function* answered(
     pieces++
     yield { text: piece, index: 0 }
   }
-  if (reason === null) throw new CutShort()
+  // Some gateways tell no reason; what ends with [DONE] is whole all the same.
+  if (reason === null && !(text && ended())) throw new CutShort()
   return outputOf(text, model, reason, usage, pieces)
 }
 

@@ -30,7 +30,11 @@ const SENT = /^(accept|content-type|user-agent|anthropic-version|x-stainless-.*)
 
 /** fetch for the SDKs: no redirects (a provider's key and prompts go to the configured host and nowhere else), the
  *  configured key, and an answer within its limits. */
-export function createTransport(apiKey: string, limits: Limits): typeof fetch {
+export function createTransport(
+  apiKey: string,
+  limits: Limits,
+  onBytes: (bytes: Uint8Array) => void = () => {},
+): typeof fetch {
   return async (input, init = {}) => {
     const stop = new AbortController()
     const signal = init.signal ? AbortSignal.any([init.signal, stop.signal]) : stop.signal
@@ -50,7 +54,7 @@ export function createTransport(apiKey: string, limits: Limits): typeof fetch {
       clearTimeout(timer)
     }
     if (!response.body) return response
-    const body = limited(response, limits.maxBytes, stall)
+    const body = limited(response, limits.maxBytes, stall, onBytes)
     return new Response(body, { status: response.status, statusText: response.statusText, headers: response.headers })
   }
 }
@@ -61,6 +65,7 @@ function limited(
   response: Response,
   maxBytes: number,
   stall: (first: boolean) => NodeJS.Timeout,
+  onBytes: (bytes: Uint8Array) => void,
 ): ReadableStream<Uint8Array> {
   const reader = (response.body as ReadableStream<Uint8Array>).getReader()
   const byLine = /event-stream|ndjson/.test(response.headers.get('content-type') ?? '')
@@ -82,6 +87,7 @@ function limited(
           }
           if (bytes > maxBytes) throw new TooLarge(`more than ${maxBytes} bytes`)
           if (byLine && line > MAX_LINE_BYTES) throw new TooLarge(`a line of more than ${MAX_LINE_BYTES} bytes`)
+          onBytes(value)
           controller.enqueue(value)
         } catch (error) {
           controller.error(error)

@@ -119,6 +119,23 @@ test('streamed, each answer is an event as it comes, and the summary the last', 
   expect(events[4].summary.map(({ answered }: { answered: number }) => answered)).toEqual([2, 2])
 })
 
+test('a stream begins before the first answer', async () => {
+  const server = await createService({ engine: 'echo' })
+  await putModel(join(server.folder, 'tiny'))
+  const url = await server.app.listen({ host: '127.0.0.1', port: 0 })
+  const leaving = new AbortController()
+  const response = await fetch(`${url}/compare`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ models: ['./tiny'], prompt: 'please wait', stream: true }),
+    signal: leaving.signal,
+  })
+  const first = await response.body?.getReader().read()
+  expect(new TextDecoder().decode(first?.value)).toBe(':\n\n')
+  leaving.abort()
+  await server.close()
+})
+
 test('a client that leaves cancels every answer that it waited for', async () => {
   const url = await service.app.listen({ host: '127.0.0.1', port: 0 })
   const leaving = new AbortController()

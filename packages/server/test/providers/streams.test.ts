@@ -124,6 +124,15 @@ const busy = (headers: Record<string, string> = {}): Answer => ({
   parts: ['{"error":{"message":"Slow down","type":"requests","code":"rate_limit_exceeded"}}'],
 })
 
+it('an answer that ends with [DONE] and tells no reason is whole, counted by its pieces', async () => {
+  const { provider } = await start('openai', [sse(delta('a'), delta('b'), 'data: [DO', 'NE]\n', '\n')])
+  const { texts, output } = await collect(provider.stream(ask(), never))
+  expect(texts).toEqual(['a', 'b'])
+  expect(output).toMatchObject({ text: 'ab', finishReason: null, tokensGenerated: 2, promptTokens: null })
+  const cut = await start('openai', [sse(delta('a'), delta('data: [DONE]'))])
+  expect(await failure(collect(cut.provider.stream(ask(), never)))).toMatchObject({ reason: 'bad_answer' })
+})
+
 describe('before the first piece', () => {
   it.each<[string, Answer]>([
     ['429', busy({ 'retry-after-ms': '3' })],
