@@ -193,4 +193,6 @@ def _cut(row: Example) -> Example:
 
 
 def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    """To five digits: from the sixth on both ways differ, and on AMD's processors each of them from run to run. What is
+    kept with a result is to be the same whenever the result is."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
