@@ -116,7 +116,7 @@ const stream = <Output>(
   )
 
 /** The same seed gives the same answer as long as it is the same. */
-function fingerprint({ mlx_version, mlx_lm_version, device, backend, dtype, kernels }: EngineHealth): string {
+export function fingerprint({ mlx_version, mlx_lm_version, device, backend, dtype, kernels }: EngineHealth): string {
   // The speed in it is measured anew at each start.
   const named = backend?.replace(/(, )?\d+ GFLOP\/s/, '')
   const facts = [VERSION, mlx_version, mlx_lm_version, device, named, dtype, kernels]

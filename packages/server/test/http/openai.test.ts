@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { ChatCompletionChunk } from '@mlx-training/contract'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { fingerprint } from '../../src/http/openai.ts'
 import { contractErrors, createService, putModel, type Service } from './service.ts'
 
 let service: Service
@@ -116,6 +117,13 @@ test('without a key: no header', async () => {
   const open = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', defaultHeaders, maxRetries: 0 })
   const answer = await open.chat.completions.create({ model, messages: user('Hi') })
   expect(answer.choices[0]?.message.content).toBe('echo user: Hi')
+})
+
+test('the fingerprint is the same after a restart, and another with another backend', () => {
+  const print = (backend: string) => fingerprint({ ...service.engine.health(), backend })
+  expect(print('MKL 2026.2 (preloaded, 226 GFLOP/s)')).toBe(print('MKL 2026.2 (preloaded, 97 GFLOP/s)'))
+  expect(print('MKL 2026.2 (preloaded, 226 GFLOP/s)')).not.toBe(print('MKL 2026.3 (preloaded, 226 GFLOP/s)'))
+  expect(print('Metal (900 GFLOP/s)')).toBe(print('Metal (901 GFLOP/s)'))
 })
 
 test('a seed of 63 bits is taken', async () => {
@@ -245,8 +253,12 @@ test('a client that leaves cancels its answers, of several prompts as well', asy
 test('one failing prompt ends the others', async () => {
   const log = join(service.config.home, 'runs', 'generation', 'engine.log')
   const before = (await readFile(log, 'utf8')).match(/cancelled/g)?.length ?? 0
-  const error = await refusal(client.completions.create({ model, prompt: ['wait', 'full'] }))
-  expect(error).toBeInstanceOf(OpenAI.RateLimitError)
   const cancelled = async () => (await readFile(log, 'utf8')).match(/cancelled/g)?.length ?? 0
-  await vi.waitFor(async () => expect(await cancelled()).toBe(before + 1), { timeout: 20_000 })
+  // Again, as on a busy machine the first may be given up before it is at the engine.
+  const once = async () => {
+    const error = await refusal(client.completions.create({ model, prompt: ['wait', 'full'] }))
+    expect(error).toBeInstanceOf(OpenAI.RateLimitError)
+    expect(await cancelled()).toBeGreaterThan(before)
+  }
+  await vi.waitFor(once, { timeout: 20_000, interval: 200 })
 })
