@@ -139,6 +139,11 @@ describe('what goes wrong is one line and a status', () => {
   })
 })
 
+test('npx finds the command of a fresh clone', async () => {
+  const { stdout } = await promisify(execFile)('npx', ['--no-install', 'mlx-training', '--version'], { cwd: ROOT })
+  expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+}, 60_000)
+
 test('a mask without colours has a mark a token', async () => {
   const { out } = await run(['validate', ALPACA, '--model', './tiny', '--mask', '0'], { NO_COLOR: '1' })
   expect(out).toMatch(/^\+ "/m)
