@@ -30,7 +30,7 @@ test('the curl tour of the README works when pasted', async () => {
   expect(answers.length).toBe(tour.match(/curl -s/g)?.length && (tour.match(/curl -s/g)?.length ?? 0) - 1)
   expect(output).not.toContain('error_type')
   expect(output).toContain('event: end')
-}, 180_000)
+}, 600_000)
 
 test('so do its lines about data sets', () => {
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
@@ -47,4 +47,4 @@ test('so do its lines about data sets', () => {
     { dataset: { valid: true }, repairs: { length: 5 } },
     { train: { valid: true }, validation: { valid: true } },
   ])
-}, 120_000)
+}, 300_000)
