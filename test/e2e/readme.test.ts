@@ -23,14 +23,14 @@ test('the curl tour of the README works when pasted', async () => {
   const tour = /<!-- tour -->\n```bash\n([\s\S]*?)```/.exec(readme)?.[1] ?? ''
   const script = tour
     .replace('http://127.0.0.1:8200', server.url)
-    .replace('"max_steps": 60', '"max_steps": 2')
+    .replaceAll('"max_steps": 60', '"max_steps": 2')
     .replaceAll('curl -s', 'echo; curl -s')
   const output = execFileSync('bash', ['-euo', 'pipefail', '-c', script], { encoding: 'utf8', cwd: folder.path })
   const answers = output.split('\n').filter((line) => line.startsWith('{'))
   expect(answers.length).toBe(tour.match(/curl -s/g)?.length && (tour.match(/curl -s/g)?.length ?? 0) - 1)
   expect(output).not.toContain('error_type')
   expect(output).toContain('event: end')
-}, 600_000)
+}, 180_000)
 
 test('so do its lines about data sets', () => {
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
@@ -47,4 +47,4 @@ test('so do its lines about data sets', () => {
     { dataset: { valid: true }, repairs: { length: 5 } },
     { train: { valid: true }, validation: { valid: true } },
   ])
-}, 300_000)
+}, 120_000)
