@@ -29,7 +29,8 @@ interface Ended {
 
 function environment(env: Record<string, string> = {}): NodeJS.ProcessEnv {
   const { FORCE_COLOR: _, ...rest } = process.env
-  return { ...rest, MLX_TRAINING_URL: server.url, MLX_TRAINING_API_KEY: KEY, ...env }
+  // As in a CI job: what is piped has no colours there either.
+  return { ...rest, CI: 'true', MLX_TRAINING_URL: server.url, MLX_TRAINING_API_KEY: KEY, ...env }
 }
 
 async function run(args: string[], env: Record<string, string> = {}): Promise<Ended> {

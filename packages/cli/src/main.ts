@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { CommanderError } from 'commander'
-import pc from 'picocolors'
 import { EXIT, explain, Stop } from './exit.ts'
 import { createProgram } from './program.ts'
+import pc from './screen/colours.ts'
 import { allowBrokenPipes, note } from './screen/print.ts'
 import { sessionOf } from './session.ts'
 

@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util'
 import type { JobEvent, StatusResponse } from '@mlx-training/sdk'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -73,7 +74,7 @@ describe('the live view', () => {
     view.take(step(1, 4))
     view.take(step(2, 2))
     view.take(event('eval', { step: 2, loss: 3 }))
-    const lines = view.draw(60).split('\n')
+    const lines = stripVTControlCharacters(view.draw(60)).split('\n')
     expect(lines.every((line) => line.length <= 60)).toBe(true)
     expect(lines[0]).toMatch(/^mine {2}running {2}a-model/)
     expect(lines[1]).toMatch(/^█+.*░+ 50% {2}step 2 of 4$/)
@@ -86,6 +87,6 @@ describe('the live view', () => {
     for (const number of [1, 2, 3]) view.take(step(number, number))
     view.take(event('prepared', { total_steps: 4, resumed_from_step: 1 }))
     view.take(step(2, 9))
-    expect(view.draw(80).split('\n')[3]).toBe('▁█')
+    expect(stripVTControlCharacters(view.draw(80)).split('\n')[3]).toBe('▁█')
   })
 })

@@ -1,6 +1,6 @@
 import type { ComparedAnswer } from '@mlx-training/sdk'
-import pc from 'picocolors'
 import { EXIT, Stop } from '../exit.ts'
+import pc from '../screen/colours.ts'
 import { asJson, say } from '../screen/print.ts'
 import type { Session } from '../session.ts'
 

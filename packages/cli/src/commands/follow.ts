@@ -1,8 +1,8 @@
 /** watch and logs: a job as it goes on. Ctrl-C leaves it running. */
 import type { JobEvent, StatusResponse } from '@mlx-training/sdk'
 import logUpdate from 'log-update'
-import pc from 'picocolors'
 import { EXIT, Stop } from '../exit.ts'
+import pc from '../screen/colours.ts'
 import { count, duration, loss } from '../screen/format.ts'
 import { LiveView } from '../screen/live-view.ts'
 import { note, say } from '../screen/print.ts'

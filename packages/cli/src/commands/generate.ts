@@ -1,8 +1,8 @@
 /** generate and chat. */
 import { createInterface } from 'node:readline/promises'
 import type { ChatMessage, GenerateInput } from '@mlx-training/sdk'
-import pc from 'picocolors'
 import { EXIT, Stop } from '../exit.ts'
+import pc from '../screen/colours.ts'
 import { asJson, note, say } from '../screen/print.ts'
 import type { Session } from '../session.ts'
 

@@ -1,8 +1,8 @@
 /** list, status, stop, pause, resume, delete, priority: one call each. */
 import type { JobSummary, StatusResponse } from '@mlx-training/sdk'
-import pc from 'picocolors'
 import { each } from '../each.ts'
 import { bar } from '../screen/chart.ts'
+import pc from '../screen/colours.ts'
 import { count, duration, loss, percent, time } from '../screen/format.ts'
 import { asJson, pairs, say, table } from '../screen/print.ts'
 import { state } from '../screen/state.ts'

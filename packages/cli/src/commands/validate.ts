@@ -6,9 +6,9 @@ import type {
   TagMap,
   ValidateResponse,
 } from '@mlx-training/sdk'
-import pc from 'picocolors'
 import { EXIT, Stop } from '../exit.ts'
 import { absolute } from '../recipe.ts'
+import pc from '../screen/colours.ts'
 import { bytes, count, percent, plural } from '../screen/format.ts'
 import { asJson, pairs, say, table } from '../screen/print.ts'
 import type { Session } from '../session.ts'

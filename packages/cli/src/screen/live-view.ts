@@ -1,8 +1,8 @@
 /** A job on a terminal: what the events have told, drawn anew from time to time. */
 import type { JobEvent, StatusResponse } from '@mlx-training/sdk'
-import pc from 'picocolors'
 import sliceAnsi from 'slice-ansi'
 import { bar, sparkline } from './chart.ts'
+import pc from './colours.ts'
 import { count, duration, loss } from './format.ts'
 import { state } from './state.ts'
 

@@ -1,7 +1,7 @@
 /** Where output goes: results to stdout, the rest to stderr. */
 import { stripVTControlCharacters } from 'node:util'
 import Table from 'cli-table3'
-import pc from 'picocolors'
+import pc from './colours.ts'
 
 /** A reader that is gone (`| head`) is no error. */
 export function allowBrokenPipes(): void {

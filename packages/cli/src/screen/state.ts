@@ -1,5 +1,5 @@
 import type { JobState } from '@mlx-training/sdk'
-import pc from 'picocolors'
+import pc from './colours.ts'
 
 const COLOURS: Record<JobState, (text: string) => string> = {
   queued: pc.cyan,
