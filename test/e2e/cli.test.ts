@@ -140,6 +140,29 @@ describe('what goes wrong is one line and a status', () => {
   })
 })
 
+test('keys are made, told and revoked', async () => {
+  const made = await run(['keys', 'create', 'nightly runs', '--scopes', 'train,generate', '--expires', '30d'])
+  expect(made, made.error).toMatchObject({ code: 0 })
+  expect(made.out).toMatch(/^mt_[0-9a-f]{12}_[0-9a-f]{64}\n$/)
+  expect(made.error).toMatch(/^nightly runs \([0-9a-f]{12}\) may train, generate until \d{4}-.*shown only now/)
+  const key = made.out.trim()
+  expect((await run(['list', '--key', key])).code).toBe(0)
+  const mayNot = await run(['keys', '--key', key])
+  expect(mayNot).toMatchObject({ code: 4, out: '' })
+  expect(mayNot.error).toContain('"admin"')
+  const { out } = await run(['keys', 'list'])
+  expect(out).toMatch(/^[0-9a-f]{12} +nightly runs +train, generate +\d{4}-/m)
+  expect(out).not.toContain(key)
+  const both = await run(['keys', 'revoke', 'nobody', 'nightly runs'])
+  expect(both).toMatchObject({ code: 5, out: expect.stringMatching(/^nightly runs \(\w+\) is revoked\n$/) })
+  expect(both.error).toContain('There is no key "nobody"')
+  expect(await run(['list', '--key', key])).toMatchObject({
+    code: 4,
+    error: expect.stringContaining('has been revoked'),
+  })
+  expect(await run(['keys', 'create', 'x', '--scopes', 'write'])).toMatchObject({ code: 2, out: '' })
+}, 60_000)
+
 test('npx finds the command of a fresh clone', async () => {
   const { stdout } = await promisify(execFile)('npx', ['--no-install', 'mlx-training', '--version'], { cwd: ROOT })
   expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/)

@@ -1,10 +1,12 @@
 /** Every command with its flags. */
+import type { Scope } from '@mlx-training/sdk'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { compare } from './commands/compare.ts'
 import { doctor } from './commands/doctor.ts'
 import * as follow from './commands/follow.ts'
 import { chat, generate } from './commands/generate.ts'
 import * as jobs from './commands/jobs.ts'
+import * as keys from './commands/keys.ts'
 import * as library from './commands/library.ts'
 import { serve } from './commands/serve.ts'
 import { train } from './commands/train.ts'
@@ -141,6 +143,25 @@ export function createProgram(version: string): Command {
     .action((id: string, options: library.CleanOptions) => library.clean(session(), id, options))
   part('delete <ids...>', 'remove').action((ids: string[]) => library.remove(session(), ids))
 
+  const apiKeys = program
+    .command('keys')
+    .description('API keys of the service; needs the admin key, or one with the scope admin')
+    .action(() => keys.list(session()))
+  apiKeys
+    .command('list')
+    .description('all that are not revoked')
+    .action(() => keys.list(session()))
+  apiKeys
+    .command('create <name>')
+    .description('make one; it is shown once, alone on stdout')
+    .requiredOption('--scopes <scopes>', `separated by commas: ${SCOPES.join(', ')}`, scopes)
+    .option('--expires <when>', '30d, 12h, or a date such as 2027-01-31; never when left out')
+    .action((name: string, options: { scopes: Scope[]; expires?: string }) => keys.create(session(), name, options))
+  apiKeys
+    .command('revoke <keys...>')
+    .description('end them at once, by id or name')
+    .action((given: string[]) => keys.revoke(session(), given))
+
   add('doctor', 'what works here, what does not, and how to mend it', doctor)
   program
     .command('completion')
@@ -157,6 +178,16 @@ function pairs(text: string): Record<string, string> {
   const parts = text.split(',').map((part) => part.split('='))
   if (parts.some((part) => part.length !== 2)) throw new InvalidArgumentError('Write name=name,name=name.')
   return Object.fromEntries(parts) as Record<string, string>
+}
+
+/** As the contract has them, which the SDK brings as types alone. */
+const SCOPES = ['read', 'train', 'generate', 'admin'] as const satisfies readonly Scope[]
+
+function scopes(text: string): Scope[] {
+  const given = text.split(',').map((one) => one.trim())
+  const wrong = given.find((one) => !(SCOPES as readonly string[]).includes(one))
+  if (wrong !== undefined) throw new InvalidArgumentError(`"${wrong}" is none of ${SCOPES.join(', ')}.`)
+  return given as Scope[]
 }
 
 function whole(text: string): number {

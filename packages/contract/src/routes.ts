@@ -22,6 +22,7 @@ import {
   PriorityResponse,
   StatusResponse,
 } from './job.ts'
+import { CreatedKey, CreateKeyRequest, DeletedKey, KeyId, KeysResponse, OwnKey, type Scope } from './keys.ts'
 import { ModelsResponse } from './model.ts'
 import {
   ChatCompletion,
@@ -51,15 +52,11 @@ import {
   UploadResponse,
 } from './uploads.ts'
 
-/** What a key may do. `admin` includes the others; `train` and `generate` include `read`. */
-export const SCOPES = ['read', 'train', 'generate', 'admin'] as const
-export type Scope = (typeof SCOPES)[number]
-
 export interface Route {
   method: 'GET' | 'POST' | 'DELETE'
   path: string
   summary: string
-  tag: 'service' | 'training' | 'datasets' | 'generation' | 'models' | 'openai'
+  tag: 'service' | 'keys' | 'training' | 'datasets' | 'generation' | 'models' | 'openai'
   /** none: open; optional: works without a key, a presented key must be valid; required. */
   auth: 'none' | 'optional' | 'required'
   scope: Scope
@@ -88,6 +85,7 @@ export interface Route {
 const experiment = Type.Object({ name: ExperimentName })
 const dataset = Type.Object({ id: DatasetId })
 const evaluation = Type.Object({ id: EvaluationId })
+const key = Type.Object({ id: KeyId })
 
 /** Every route of the API, once. Server, OpenAPI document, SDK and the auth matrix read this table. */
 export const ROUTES = {
@@ -117,6 +115,44 @@ export const ROUTES = {
     auth: 'optional',
     scope: 'read',
     text: 'text/plain; version=0.0.4; charset=utf-8',
+  },
+  keysCreate: {
+    method: 'POST',
+    path: '/keys',
+    summary: 'Make an API key; it is shown in this answer and never again',
+    tag: 'keys',
+    auth: 'required',
+    scope: 'admin',
+    body: CreateKeyRequest,
+    response: CreatedKey,
+  },
+  keysList: {
+    method: 'GET',
+    path: '/keys',
+    summary: 'The API keys that were made and not revoked, oldest first',
+    tag: 'keys',
+    auth: 'required',
+    scope: 'admin',
+    response: KeysResponse,
+  },
+  keysOwn: {
+    method: 'GET',
+    path: '/keys/me',
+    summary: 'What the key of this very request may do',
+    tag: 'keys',
+    auth: 'required',
+    scope: 'read',
+    response: OwnKey,
+  },
+  keysDelete: {
+    method: 'DELETE',
+    path: '/keys/:id',
+    summary: 'Revoke an API key, at once: requests and streams that are open with it are cut',
+    tag: 'keys',
+    auth: 'required',
+    scope: 'admin',
+    params: key,
+    response: DeletedKey,
   },
   trainStart: {
     method: 'POST',

@@ -9,6 +9,7 @@ import type { CompareInput } from './requests.ts'
 import { Datasets } from './resources/datasets.ts'
 import { Evaluations } from './resources/evaluations.ts'
 import { createGenerate, type Generate } from './resources/generate.ts'
+import { Keys } from './resources/keys.ts'
 import { Train } from './resources/train.ts'
 import { type ClientOptions, MINUTE, type RequestOptions, Transport } from './transport.ts'
 
@@ -24,6 +25,7 @@ export class MlxTraining {
   readonly train: Train
   readonly datasets: Datasets
   readonly evaluations: Evaluations
+  readonly keys: Keys
   readonly generate: Generate
   readonly #transport: Transport
 
@@ -32,6 +34,7 @@ export class MlxTraining {
     this.train = new Train(this.#transport)
     this.datasets = new Datasets(this.#transport)
     this.evaluations = new Evaluations(this.#transport)
+    this.keys = new Keys(this.#transport)
     this.generate = createGenerate(this.#transport)
   }
 

@@ -3,6 +3,7 @@ import type {
   CleanRequest,
   CloneRequest,
   CompareRequest,
+  CreateKeyRequest,
   DatasetParams,
   DatasetsQuery,
   EstimateRequest,
@@ -38,6 +39,7 @@ export const NEEDED = {
   CompareRequest: ['models'],
   EvaluateRequest: ['models', 'dataset'],
   EvaluationsQuery: [],
+  CreateKeyRequest: ['name', 'scopes'],
 } as const
 type Needed = typeof NEEDED
 
@@ -69,3 +71,4 @@ export type EvaluateInput = Omit<Sent<EvaluateRequest, Needed['EvaluateRequest']
   dataset: Pick<EvaluateRequest['dataset'], 'dataset_path'> & Partial<EvaluateRequest['dataset']>
 }
 export type EvaluationsInput = Sent<EvaluationsQuery, Needed['EvaluationsQuery']>
+export type KeyInput = Sent<CreateKeyRequest, Needed['CreateKeyRequest']>

@@ -26,7 +26,7 @@ it('has a method for every route that is neither a page nor OpenAI’s', async (
     },
   })
   const request: StartInput = { experiment_name: 'n', model_name: 'm', dataset: { dataset_path: 'p' } }
-  const { train, datasets, evaluations } = client
+  const { train, datasets, evaluations, keys } = client
   await Promise.all([
     client.health(),
     client.ready(),
@@ -39,6 +39,10 @@ it('has a method for every route that is neither a page nor OpenAI’s', async (
       .stream({ prompt: 'p' })
       .text()
       .catch(() => {}),
+    keys.create({ name: 'k', scopes: ['read'] }),
+    keys.list(),
+    keys.own(),
+    keys.delete('n'),
     evaluations.start({ models: ['m'], dataset: { dataset_path: 'p' } }),
     evaluations.list(),
     evaluations.get('n'),

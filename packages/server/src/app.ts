@@ -19,8 +19,10 @@ import { generate } from './http/generate.ts'
 import { addGuards } from './http/guards.ts'
 import { health } from './http/health.ts'
 import { acceptJsonOnly } from './http/json.ts'
+import { keys } from './http/keys.ts'
 import { measureAnswers, metricsText } from './http/metrics.ts'
 import { models as listModels } from './http/models.ts'
+import { OpenRequests } from './http/open-requests.ts'
 import { openai } from './http/openai.ts'
 import { addOpenApi } from './http/openapi.ts'
 import { createReadiness, ready } from './http/readiness.ts'
@@ -42,7 +44,7 @@ export interface AppDeps {
   config: Config
   adminKey: string
   log: FastifyBaseLogger
-  store: Pick<Store, 'key' | 'check' | 'answer'>
+  store: Pick<Store, 'key' | 'keys' | 'keyUsed' | 'insertKey' | 'revokeKey' | 'check' | 'answer'>
   jobs: JobService
   sweeper: Sweeper
   events: EventLog
@@ -93,7 +95,8 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     reply.headers(headers).header('x-request-id', request.id)
   })
   limitArrival(app, REQUEST_TIMEOUT_MS)
-  addGuards(app, deps.config, createKeyCheck(deps.store, hashKey(deps.adminKey)))
+  const open = new OpenRequests()
+  addGuards(app, deps.config, createKeyCheck(deps.store, hashKey(deps.adminKey)), open)
   logAnswers(app)
   measureAnswers(app, deps.metrics)
   app.addHook('preClose', async () => {
@@ -101,17 +104,18 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS).unref()
   })
   await addOpenApi(app)
-  await registerRoutes(app, handlersOf(deps, closing.signal))
+  await registerRoutes(app, handlersOf(deps, closing.signal, open))
   await app.ready()
   return app
 }
 
-function handlersOf(deps: AppDeps, closing: AbortSignal): Handlers {
+function handlersOf(deps: AppDeps, closing: AbortSignal, open: OpenRequests): Handlers {
   const readiness = createReadiness({ ...deps, home: deps.config.home })
   return {
     health: health(deps, readiness),
     ready: ready(readiness),
     metrics: metricsText(deps.metrics),
+    ...keys({ ...deps, open }),
     ...train({ ...deps, closing }),
     ...datasets({ ...deps, closing }),
     models: listModels(deps),

@@ -1,5 +1,5 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import type { Scope } from '@mlx-training/contract'
+import { SCOPES, type Scope } from '@mlx-training/contract'
 import type { ApiKey } from '../store/port.ts'
 
 const KEY = /^mt_([0-9a-f]{12})_[0-9a-f]{64}$/
@@ -27,11 +27,15 @@ export function generateKey(
     hash: hashKey(key),
     scopes,
     createdAt: new Date().toISOString(),
+    lastUsedAt: null,
     expiresAt: expiresAt?.toISOString() ?? null,
     revokedAt: null,
   }
   return { key, record }
 }
+
+/** These scopes with those that they include. */
+export const allowed = (scopes: readonly Scope[]): Scope[] => SCOPES.filter((scope) => allows(scopes, scope))
 
 /** `admin` includes every scope; `train` and `generate` include `read`. */
 export function allows(scopes: readonly Scope[], needed: Scope): boolean {

@@ -34,6 +34,41 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
     },
   },
   ready: { response: { ready: true, checks: { database: 'ok', engine: 'ok', disk: 'ok' } } },
+  keysCreate: {
+    response: {
+      id: '5f0c3a9d21be',
+      name: 'nightly runs',
+      scopes: ['train', 'generate'],
+      created_at: '2024-01-15T10:30:00.000Z',
+      last_used_at: null,
+      expires_at: '2025-01-15T00:00:00.000Z',
+      key: 'mt_5f0c3a9d21be_4d2a…',
+    },
+  },
+  keysList: {
+    response: {
+      keys: [
+        {
+          id: '5f0c3a9d21be',
+          name: 'nightly runs',
+          scopes: ['train', 'generate'],
+          created_at: '2024-01-15T10:30:00.000Z',
+          last_used_at: '2024-01-16T02:00:04.120Z',
+          expires_at: '2025-01-15T00:00:00.000Z',
+        },
+      ],
+    },
+  },
+  keysOwn: {
+    response: {
+      id: '5f0c3a9d21be',
+      name: 'nightly runs',
+      scopes: ['train', 'generate'],
+      may: ['read', 'train', 'generate'],
+      expires_at: '2025-01-15T00:00:00.000Z',
+    },
+  },
+  keysDelete: { response: { id: '5f0c3a9d21be', name: 'nightly runs', deleted: true } },
   trainStart: {
     body: {
       experiment_name: 'my_lora_experiment',

@@ -3,6 +3,7 @@ import { type Route, ServiceError } from '@mlx-training/contract'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { demandScope, type KeyCheck, type Principal } from '../auth/check.ts'
 import type { Config } from '../config.ts'
+import { OpenRequests } from './open-requests.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -17,17 +18,23 @@ declare module 'fastify' {
 type Guarded = Pick<Config, 'host' | 'allowedHosts' | 'requireAuth'>
 
 /** What every request passes before anything of it is read: Host, Origin, encoding, then the key that its route asks for. */
-export function addGuards(app: FastifyInstance, config: Guarded, checkKey: KeyCheck): void {
+export function addGuards(
+  app: FastifyInstance,
+  config: Guarded,
+  checkKey: KeyCheck,
+  open: OpenRequests = new OpenRequests(),
+): void {
   const hosts = allowedHosts(config)
   app.decorateRequest('principal', null)
   app.addHook('onRoute', (route) => {
     if (!route.config?.access && !isDocs(route.url)) throw new Error(`Route ${route.url} does not say who may call it`)
   })
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
     checkHost(request, hosts)
     checkOrigin(request)
     checkEncoding(request)
     if (!request.is404) await authorise(request, config.requireAuth, checkKey)
+    if (request.principal) open.add(request.principal.id, reply.raw)
   })
 }
 

@@ -26,6 +26,7 @@ declare module 'fastify' {
 
 const TAGS: Record<Route['tag'], string> = {
   service: 'The service itself',
+  keys: 'API keys and what they may do',
   training: 'Fine-tuning jobs',
   datasets: 'Data sets',
   generation: 'Text from base, fine-tuned and hosted models',

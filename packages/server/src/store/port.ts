@@ -16,6 +16,8 @@ export interface ApiKey {
   hash: string
   scopes: Scope[]
   createdAt: string
+  /** To the minute. */
+  lastUsedAt: string | null
   expiresAt: string | null
   revokedAt: string | null
 }
@@ -142,8 +144,12 @@ export interface Store {
   answer(principal: string, key: string): Promise<Pick<KeptAnswer, 'fingerprint' | 'answer'> | null>
   eventsAfter(jobId: string, after: number, limit: number): Promise<JobEvent[]>
   key(id: string): Promise<ApiKey | null>
+  /** Those that are not revoked, the oldest first. */
   keys(): Promise<ApiKey[]>
-  putKey(key: ApiKey): Promise<void>
+  insertKey(key: ApiKey): Promise<void>
+  /** The key as it is from then on; null when there is none, or it was revoked before. */
+  revokeKey(id: string, at: string): Promise<ApiKey | null>
+  keyUsed(id: string, at: string): Promise<void>
   /** How many jobs are in each state that occurs. */
   countStates(): Promise<Partial<Record<JobState, number>>>
   /** When the oldest of the queued jobs was accepted. */

@@ -77,6 +77,7 @@ export interface Tables {
     hash: string
     scopes: string
     created_at: string
+    last_used_at: string | null
     expires_at: string | null
     revoked_at: string | null
   }
@@ -146,6 +147,7 @@ export function toKey(row: Selectable<Tables['api_keys']>): ApiKey {
     hash: row.hash,
     scopes: JSON.parse(row.scopes),
     createdAt: row.created_at,
+    lastUsedAt: row.last_used_at,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
   }
@@ -158,6 +160,7 @@ export function fromKey(key: ApiKey): Insertable<Tables['api_keys']> {
     hash: key.hash,
     scopes: JSON.stringify(key.scopes),
     created_at: key.createdAt,
+    last_used_at: key.lastUsedAt,
     expires_at: key.expiresAt,
     revoked_at: key.revokedAt,
   }

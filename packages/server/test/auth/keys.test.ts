@@ -24,13 +24,30 @@ test('a key ends at its time', async () => {
   const { key, record } = generateKey('x', ['read'], new Date('2030-01-01T00:00:00Z'))
   let now = Date.parse('2029-12-31T23:59:59Z')
   const check = createKeyCheck(
-    { key: async (id) => (id === record.id ? (record as ApiKey) : null) },
+    { key: async (id) => (id === record.id ? (record as ApiKey) : null), keyUsed: async () => {} },
     hashKey('a'),
     () => now,
   )
-  expect(await check(key, '1.1.1.1')).toEqual({ id: record.id, scopes: ['read'] })
+  expect(await check(key, '1.1.1.1')).toMatchObject({ id: record.id, scopes: ['read'] })
   now += 1000
   await expect(check(key, '1.1.1.1')).rejects.toThrow('expired at 2030')
+})
+
+test('its use is noted once a minute, and a disk that is full does not matter', async () => {
+  const { key, record } = generateKey('x', ['read'])
+  let now = Date.parse('2030-01-01T00:00:00Z')
+  const noted: string[] = []
+  const keyUsed = async (_id: string, at: string) => {
+    noted.push(at)
+    record.lastUsedAt = at
+    if (noted.length === 2) throw new Error('the disk is full')
+  }
+  const check = createKeyCheck({ key: async () => record, keyUsed }, hashKey('a'), () => now)
+  for (const passed of [0, 30_000, 29_999, 1]) {
+    now += passed
+    await check(key, '1.1.1.1')
+  }
+  expect(noted).toEqual(['2030-01-01T00:00:00.000Z', '2030-01-01T00:01:00.000Z'])
 })
 
 describe('guesses', () => {

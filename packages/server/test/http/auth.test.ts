@@ -176,7 +176,7 @@ describe('hosts and origins', () => {
 
 test('a route that does not say who may call it can not be registered', async () => {
   const app = fastify()
-  addGuards(app, service.config, async () => ({ id: 'x', scopes: [] }))
+  addGuards(app, service.config, async () => ({ id: 'x', name: 'x', scopes: [], expiresAt: null }))
   expect(() => app.get('/open', async () => 'secret')).toThrow('/open does not say who may call it')
 })
 

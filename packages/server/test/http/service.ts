@@ -163,7 +163,7 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
     },
     async key(scopes, change = {}) {
       const { key, record } = generateKey('test', scopes)
-      await store.putKey({ ...record, ...change })
+      await store.insertKey({ ...record, ...change })
       return key
     },
     async close() {

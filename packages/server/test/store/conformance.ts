@@ -1,5 +1,5 @@
 /** What every driver of the store must do; run it with a way to open a new, empty one. */
-import { ServiceError } from '@mlx-training/contract'
+import { type Scope, ServiceError } from '@mlx-training/contract'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Store, StoreOptions } from '../../src/store/port.ts'
 import { newJob } from '../jobs/jobs.ts'
@@ -278,22 +278,31 @@ export function storeConformance(driver: string, open: (options?: StoreOptions) 
       )
     })
 
-    it('keeps keys, and changes them', async () => {
+    it('keeps keys, notes their use, and revokes them once', async () => {
       const key = {
         id: 'k1',
         name: 'ci',
         hash: 'ab'.repeat(32),
-        scopes: ['read', 'train'],
+        scopes: ['read', 'train'] as Scope[],
         createdAt: '2026-01-01T00:00:00.000Z',
+        lastUsedAt: null,
         expiresAt: null,
         revokedAt: null,
-      } as const
-      await store.putKey({ ...key, scopes: [...key.scopes] })
+      }
+      const other = { ...key, id: 'k0', createdAt: '2026-01-02T00:00:00.000Z' }
+      await store.insertKey(other)
+      await store.insertKey(key)
       expect(await store.key('k1')).toEqual(key)
       expect(await store.key('k2')).toBeNull()
-      const revoked = { ...key, scopes: [...key.scopes], revokedAt: '2026-02-01T00:00:00.000Z' }
-      await store.putKey(revoked)
-      expect(await store.keys()).toEqual([revoked])
+      expect(await store.keys()).toEqual([key, other])
+      const lastUsedAt = '2026-01-03T00:00:00.000Z'
+      await store.keyUsed('k1', lastUsedAt)
+      const revoked = { ...key, lastUsedAt, revokedAt: '2026-02-01T00:00:00.000Z' }
+      expect(await store.revokeKey('k1', revoked.revokedAt)).toEqual(revoked)
+      expect(await store.revokeKey('k1', '2026-03-01T00:00:00.000Z')).toBeNull()
+      expect(await store.revokeKey('k2', revoked.revokedAt)).toBeNull()
+      expect(await store.key('k1')).toEqual(revoked)
+      expect(await store.keys()).toEqual([other])
     })
 
     it('counts jobs by state', async () => {

@@ -4,6 +4,7 @@ import * as queue from './0002_queue.ts'
 import * as webhooks from './0003_webhooks.ts'
 import * as datasets from './0004_datasets.ts'
 import * as evaluations from './0005_evaluations.ts'
+import * as keyUse from './0006_key_use.ts'
 
 export interface Migration {
   name: string
@@ -17,6 +18,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: '0003_webhooks', up: webhooks.up },
   { name: '0004_datasets', up: datasets.up },
   { name: '0005_evaluations', up: evaluations.up },
+  { name: '0006_key_use', up: keyUse.up },
 ]
 
 /** The database was made by a newer version of this program. */
