@@ -62,7 +62,9 @@ if (options.exit) {
   await server.close()
   process.exit(0)
 }
-console.log(`\nThe server stays up at ${bold(server.url)} (API: ${server.url}/docs). Ctrl-C ends it.`)
+console.log(
+  `\nThe server stays up at ${bold(server.url)} (dashboard: ${server.url}/, API: ${server.url}/docs). Ctrl-C ends it.`,
+)
 
 async function start() {
   try {

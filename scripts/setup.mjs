@@ -25,6 +25,12 @@ export async function setup({ engine = 'required', quiet = false } = {}) {
     work: build,
     quiet,
   })
+  await step('web', 'Dashboard', {
+    inputs: fingerprint(['packages/web', 'packages/sdk', 'packages/contract', 'package-lock.json']),
+    present: () => existsSync(join(ROOT, 'packages', 'web', 'dist', 'index.html')),
+    work: buildWeb,
+    quiet,
+  })
   if (engine === 'none') return false
   try {
     await setupEngine(quiet)
@@ -95,6 +101,12 @@ async function build() {
     log: 'build.log',
   })
   if (code !== 0) throw new Stop(`The TypeScript build failed.${seeLog('build.log')}`)
+}
+
+async function buildWeb() {
+  const vite = join(ROOT, 'node_modules', 'vite', 'bin', 'vite.js')
+  const { code } = await run(process.execPath, [vite, 'build'], { log: 'web.log', cwd: join(ROOT, 'packages', 'web') })
+  if (code !== 0) throw new Stop(`Building the dashboard failed.${seeLog('web.log')}`)
 }
 
 async function installPythonPackages(locks) {

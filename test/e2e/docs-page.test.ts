@@ -1,15 +1,7 @@
-import { existsSync } from 'node:fs'
-import { chromium } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { browserPath, launchBrowser, openPage } from './browser.ts'
 import { Server, workFolder } from './support.ts'
 
-const BROWSERS = [
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
-]
-const browserPath = process.env.CHROMIUM ?? BROWSERS.find((path) => existsSync(path))
 const folder = workFolder()
 let server: Server
 
@@ -32,29 +24,9 @@ test('/docs lists every operation', async () => {
 test.runIf(browserPath)(
   '/docs works in a browser: operations shown, no console error, no request to another host',
   async () => {
-    const browser = await chromium.launch({
-      executablePath: browserPath,
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-        '--no-first-run',
-      ],
-    })
+    const browser = await launchBrowser()
     try {
-      const page = await browser.newPage()
-      const errors: string[] = []
-      const foreign: string[] = []
-      page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
-      page.on('pageerror', (error) => errors.push(String(error)))
-      page.on(
-        'request',
-        (request) =>
-          !/^(data|blob):/.test(request.url()) && !request.url().startsWith(server.url) && foreign.push(request.url()),
-      )
-      await page.goto(`${server.url}/docs`)
+      const { page, errors, foreign } = await openPage(browser, `${server.url}/docs`)
       await page.waitForSelector('.opblock')
       expect(await page.locator('.opblock').count()).toBeGreaterThanOrEqual(8)
       await page.locator('.opblock-summary', { hasText: '/train/start' }).first().click()

@@ -16,7 +16,7 @@ import { datasets } from './http/datasets.ts'
 import { BODY_LIMIT, clientError, notFound, refuseOddities, sendError } from './http/errors.ts'
 import { evaluate } from './http/evaluate.ts'
 import { generate } from './http/generate.ts'
-import { addGuards } from './http/guards.ts'
+import { addGuards, isDocs } from './http/guards.ts'
 import { health } from './http/health.ts'
 import { acceptJsonOnly } from './http/json.ts'
 import { keys } from './http/keys.ts'
@@ -32,6 +32,7 @@ import { securityHeaders } from './http/security-headers.ts'
 import type { SseTimes } from './http/sse.ts'
 import { train } from './http/train.ts'
 import { schemaCompiler } from './http/validation.ts'
+import { addWeb } from './http/web.ts'
 import type { JobService } from './jobs/port.ts'
 import type { Sweeper } from './jobs/sweeper.ts'
 import type { Metrics } from './metrics/metrics.ts'
@@ -57,6 +58,8 @@ export interface AppDeps {
   evaluations: Evaluations
   metrics: Metrics
   sseTimes?: SseTimes
+  /** Of the built dashboard; left out, where the build puts it. */
+  webFolder?: string
 }
 
 /** A request must have arrived within this, files apart; its answer may take as long as it takes. */
@@ -91,8 +94,9 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   refuseOddities(app)
   acceptJsonOnly(app)
   const headers = securityHeaders()
+  const docsHeaders = securityHeaders({ docs: true })
   app.addHook('onRequest', async (request, reply) => {
-    reply.headers(headers).header('x-request-id', request.id)
+    reply.headers(isDocs(request.url) ? docsHeaders : headers).header('x-request-id', request.id)
   })
   limitArrival(app, REQUEST_TIMEOUT_MS)
   const open = new OpenRequests()
@@ -104,6 +108,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS).unref()
   })
   await addOpenApi(app)
+  await addWeb(app, deps.webFolder)
   await registerRoutes(app, handlersOf(deps, closing.signal, open))
   await app.ready()
   return app

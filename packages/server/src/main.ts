@@ -237,6 +237,7 @@ export async function main(): Promise<void> {
   try {
     const { server, admin, webhookSecret } = await start(loadConfig(), { signals: true })
     console.log(`mlx-distributed-training ${VERSION} is listening on ${server.url}`)
+    console.log(`Dashboard: ${server.url}/`)
     console.log(`API documentation: ${server.url}/docs`)
     console.log(aboutKey(admin))
     if (webhookSecret?.fresh)

@@ -6,6 +6,7 @@ import { isFacade, openAIError, openAIStatus } from '../openai/errors.ts'
 import { whyAbsent } from '../openai/paths.ts'
 import { newRequestId, requestId } from './request-id.ts'
 import { validationError } from './validation.ts'
+import { isPage } from './web-pages.ts'
 
 export const BODY_LIMIT = 1024 * 1024
 
@@ -88,7 +89,7 @@ const short = (path: string) => (path.length > 200 ? `${path.slice(0, 200)}…` 
 function methodsOf(path: string): string[] {
   const methods = new Set<string>()
   for (const route of Object.values(ROUTES)) if (pattern(route.path).test(path)) methods.add(route.method)
-  if (/^\/(docs|openapi\.json$)/.test(path)) methods.add('GET')
+  if (/^\/(docs|openapi\.json$)/.test(path) || isPage(path)) methods.add('GET')
   if (methods.has('GET')) methods.add('HEAD')
   return [...methods]
 }

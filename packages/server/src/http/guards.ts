@@ -38,7 +38,7 @@ export function addGuards(
   })
 }
 
-const isDocs = (url: string) => url === '/openapi.json' || url === '/docs' || url.startsWith('/docs/')
+export const isDocs = (url: string) => url === '/openapi.json' || url === '/docs' || url.startsWith('/docs/')
 
 async function authorise(request: FastifyRequest, requireAuth: boolean, checkKey: KeyCheck): Promise<void> {
   const access = request.routeOptions.config.access

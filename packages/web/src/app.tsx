@@ -1,0 +1,61 @@
+import { useSignalEffect } from '@preact/signals'
+import { useEffect, useState } from 'preact/hooks'
+import { Layout } from './components/layout.tsx'
+import { EmptyState, ErrorState, Loading } from './components/states.tsx'
+import { Toasts } from './components/toast.tsx'
+import { forgetJobs } from './live/jobs.ts'
+import { type Page, type PageProps, pageAt } from './pages.ts'
+import { path } from './router.ts'
+import { apiKey, can } from './session.ts'
+import { SignIn } from './sign-in.tsx'
+
+export function App() {
+  useSignalEffect(() => {
+    if (apiKey.value === null) forgetJobs()
+  })
+  if (apiKey.value === null) return <SignIn />
+  const found = pageAt(path.value)
+  return (
+    <>
+      <Layout current={found?.page}>
+        {found === null ? (
+          <EmptyState
+            title="There is no such page"
+            text={`Nothing is at ${path.value}.`}
+            action={{ label: 'To the experiments', href: '/' }}
+          />
+        ) : can(found.page.scope ?? 'read') ? (
+          <Loaded key={found.page.pattern + JSON.stringify(found.params)} page={found.page} params={found.params} />
+        ) : (
+          <EmptyState
+            title="Your key does not allow this"
+            text={`This page needs an API key with the scope “${found.page.scope}”. Sign in with another key to use it.`}
+          />
+        )}
+      </Layout>
+      <Toasts />
+    </>
+  )
+}
+
+type Component = Awaited<ReturnType<Page['load']>>['default']
+const loaded = new Map<string, Component>()
+
+/** A page's file is fetched once. */
+function Loaded({ page, params }: { page: Page } & PageProps) {
+  const [Content, setContent] = useState<Component | null>(() => loaded.get(page.pattern) ?? null)
+  const [error, setError] = useState<Error | null>(null)
+  const [tries, setTries] = useState(0)
+  // Another try is what `tries` is for.
+  useEffect(() => {
+    if (Content) return
+    setError(null)
+    page.load().then(({ default: component }) => {
+      loaded.set(page.pattern, component)
+      setContent(() => component)
+    }, setError)
+  }, [tries])
+  if (Content) return <Content params={params} />
+  if (error) return <ErrorState error={error} onRetry={() => setTries(tries + 1)} />
+  return <Loading label="Opening the page" />
+}

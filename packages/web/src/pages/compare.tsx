@@ -1,0 +1,13 @@
+import { PageHead } from '../components/page-head.tsx'
+import { EmptyState } from '../components/states.tsx'
+import { useTitle } from '../title.ts'
+
+export default function Page() {
+  useTitle('Compare')
+  return (
+    <>
+      <PageHead title="Compare" />
+      <EmptyState title="Not here yet" text="This page is being built." />
+    </>
+  )
+}
