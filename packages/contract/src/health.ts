@@ -56,7 +56,13 @@ export const HealthResponse = Type.Object(
       description: 'Preparing, running or stopping',
     }),
     timestamp: Timestamp,
+    started_at: Timestamp,
     queued_jobs: Type.Integer(),
+    max_concurrent_jobs: Type.Integer({ description: 'Training jobs at a time; the others are queued' }),
+    memory: Type.Object(
+      { total_mb: Type.Number(), available_mb: Type.Number() },
+      { description: 'Main memory of the machine, or of the container that the server is in' },
+    ),
     engine: EngineHealth,
     ready: Type.Boolean({ description: 'Whether all checks are ok, as GET /ready tells by its status' }),
     checks: Checks,

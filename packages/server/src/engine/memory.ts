@@ -1,6 +1,6 @@
 /** What the system says of memory. */
 import { readFileSync } from 'node:fs'
-import { totalmem } from 'node:os'
+import { freemem, totalmem } from 'node:os'
 
 /** Processes that the kernel has killed for want of memory since it started, in any container; null: it doesn't say. */
 export function oomKills(): number | null {
@@ -12,8 +12,18 @@ export function oomKills(): number | null {
   }
 }
 
-/** So many megabytes as a share of what the machine, or the container, has. */
-export function memoryShare(megabytes: number): number {
+/** Bytes that the machine, or the container, has. */
+function totalMemory(): number {
   const limit = process.constrainedMemory()
-  return (megabytes * 1e6) / (limit > 0 ? Math.min(limit, totalmem()) : totalmem())
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
+}
+
+/** So many megabytes as a share of what the machine, or the container, has. */
+export const memoryShare = (megabytes: number): number => (megabytes * 1e6) / totalMemory()
+
+/** Of the machine, or the container. Node before 20.13 doesn't tell what a container has left. */
+export function memory(): { total_mb: number; available_mb: number } {
+  const total = totalMemory()
+  const available = 'availableMemory' in process ? process.availableMemory() : freemem()
+  return { total_mb: Math.round(total / 1e6), available_mb: Math.round(Math.min(total, available) / 1e6) }
 }

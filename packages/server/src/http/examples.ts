@@ -17,7 +17,10 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
       },
       active_jobs: 2,
       timestamp: '2024-01-15T10:30:00Z',
+      started_at: '2024-01-14T08:00:00Z',
       queued_jobs: 0,
+      max_concurrent_jobs: 2,
+      memory: { total_mb: 68719, available_mb: 40210 },
       engine: {
         state: 'ready',
         reason: null,

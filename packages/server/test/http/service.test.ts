@@ -37,7 +37,11 @@ describe('health', () => {
       },
       active_jobs: 0,
       engine: { state: 'ready', device: 'cpu', gflops: 200 },
+      max_concurrent_jobs: 1,
     })
+    expect(Date.parse(body.started_at)).toBeLessThan(Date.parse(body.timestamp))
+    expect(body.memory.available_mb).toBeGreaterThan(0)
+    expect(body.memory.total_mb).toBeGreaterThan(body.memory.available_mb)
   })
 
   test('degraded without one, with the reason; everything else is served', async () => {
