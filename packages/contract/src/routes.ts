@@ -34,7 +34,14 @@ import {
   OpenAIModel,
   OpenAIModels,
 } from './openai.ts'
-import { CloneRequest, EstimateRequest, EstimateResponse, StartRequest, StartResponse } from './start.ts'
+import {
+  AcceptedRequest,
+  CloneRequest,
+  EstimateRequest,
+  EstimateResponse,
+  StartRequest,
+  StartResponse,
+} from './start.ts'
 import { PreviewRequest, PreviewResponse } from './supervision.ts'
 import {
   CleanRequest,
@@ -184,6 +191,16 @@ export const ROUTES = {
     scope: 'read',
     params: experiment,
     response: StatusResponse,
+  },
+  trainRequest: {
+    method: 'GET',
+    path: '/train/:name/request',
+    summary: 'What a job was asked for, with every default: the body of a start that makes it again',
+    tag: 'training',
+    auth: 'required',
+    scope: 'read',
+    params: experiment,
+    response: AcceptedRequest,
   },
   trainList: {
     method: 'GET',

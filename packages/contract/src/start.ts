@@ -247,6 +247,10 @@ export const StartRequest = Type.Object(
 )
 export type StartRequest = Static<typeof StartRequest>
 
+/** A start as it was accepted: every default is filled in. */
+export const AcceptedRequest = Type.Object(StartRequest.properties, { $id: 'AcceptedRequest' })
+export type AcceptedRequest = Static<typeof AcceptedRequest>
+
 export const StartResponse = Type.Object(
   {
     job_id: Type.String(),

@@ -1,4 +1,5 @@
 import type {
+  AcceptedRequest,
   CommandResponse,
   DeleteResponse,
   EstimateResponse,
@@ -62,6 +63,11 @@ export class Train {
 
   status(name: string, options: RequestOptions = {}): Promise<StatusResponse> {
     return this.#transport.json({ ...options, method: 'GET', path: `${pathOf(name)}/status` })
+  }
+
+  /** What it was asked for, with every default: what `start` takes to make it again, under another name. */
+  request(name: string, options: RequestOptions = {}): Promise<AcceptedRequest> {
+    return this.#transport.json({ ...options, method: 'GET', path: `${pathOf(name)}/request` })
   }
 
   /** What it learned is saved. */

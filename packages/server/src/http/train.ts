@@ -23,6 +23,7 @@ type TrainRoutes =
   | 'trainStart'
   | 'trainEstimate'
   | 'trainStatus'
+  | 'trainRequest'
   | 'trainList'
   | 'trainStop'
   | 'trainPause'
@@ -60,6 +61,7 @@ export function train(
       const job = await find(params.name)
       return statusOf(job, await placeOf(job))
     },
+    trainRequest: async ({ params }) => (await find(params.name)).request,
     trainList: async () => {
       const [all, places] = [await jobs.list(), await jobs.places()]
       return { training_jobs: all.map((job) => summaryOf(job, places.get(job.id))) }

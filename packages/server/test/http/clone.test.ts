@@ -32,6 +32,23 @@ const start = (change: object = {}) =>
   })
 const jobOf = async (experiment: string) => (await service.jobs.get(experiment)) as Job
 
+test('the request of a job is told with its defaults, and starts the same under another name', async () => {
+  await start({ epochs: 7 })
+  const told = await service.call('GET', `/train/${name}/request`)
+  expect(told.status).toBe(200)
+  expect(contractErrors('trainRequest', told.body)).toEqual([])
+  expect(told.body).toMatchObject({
+    experiment_name: name,
+    epochs: 7,
+    lora: { lora_r: 8, lora_dropout: 0.1 },
+    seed: 42,
+  })
+  const again = await service.call('POST', '/train/start', { ...told.body, experiment_name: `${name}-again` })
+  expect(again.status, JSON.stringify(again.body)).toBe(200)
+  expect((await jobOf(`${name}-again`)).request).toEqual({ ...told.body, experiment_name: `${name}-again` })
+  expect((await service.call('GET', '/train/none/request')).status).toBe(404)
+})
+
 describe('clone', () => {
   const clone = (change: object = {}) =>
     service.call('POST', `/train/${name}/clone`, { experiment_name: `${name}-b`, ...change })
