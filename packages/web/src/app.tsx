@@ -3,15 +3,17 @@ import { useEffect, useState } from 'preact/hooks'
 import { Layout } from './components/layout.tsx'
 import { EmptyState, ErrorState, Loading } from './components/states.tsx'
 import { Toasts } from './components/toast.tsx'
+import { returns } from './live/connection.ts'
 import { forgetJobs } from './live/jobs.ts'
 import { type Page, type PageProps, pageAt } from './pages.ts'
 import { path } from './router.ts'
-import { apiKey, can } from './session.ts'
+import { apiKey, can, learnScopes } from './session.ts'
 import { SignIn } from './sign-in.tsx'
 
 export function App() {
   useSignalEffect(() => {
     if (apiKey.value === null) forgetJobs()
+    else if (returns.value >= 0) void learnScopes()
   })
   if (apiKey.value === null) return <SignIn />
   const found = pageAt(path.value)

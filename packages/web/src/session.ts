@@ -23,10 +23,22 @@ export function can(scope: Scope): boolean {
 
 /** Error of the SDK: the key is wrong, or the server can't be reached. */
 export async function signIn(key: string): Promise<void> {
-  await clientFor(key, false).train.list({ maxRetries: 0 })
+  const { may } = await clientFor(key, false).keys.own({ maxRetries: 0 })
   sessionStorage.setItem(STORED, key)
+  scopes.value = may
   signedOutBecause.value = null
   apiKey.value = key
+}
+
+/** Of a key that this tab remembers from before the document was loaded again: asked once it is connected. */
+export async function learnScopes(): Promise<void> {
+  const key = apiKey.peek()
+  if (key === null || scopes.peek() !== null) return
+  const own = await client
+    .peek()
+    .keys.own()
+    .catch(() => null)
+  if (own && apiKey.peek() === key) scopes.value = own.may
 }
 
 export function signOut(because: string | null = null): void {
