@@ -14,6 +14,8 @@ export const JOB_STATES = [
 export type JobState = (typeof JOB_STATES)[number]
 export const JobState = enumOf(JOB_STATES)
 
+export const TRAINING_METHODS = ['full', 'lora', 'qlora'] as const
+
 export const DATASET_FORMATS = ['alpaca', 'sharegpt', 'openai', 'prompt_completion', 'text'] as const
 export type DatasetFormat = (typeof DATASET_FORMATS)[number]
 export const DatasetFormat = enumOf(DATASET_FORMATS)
@@ -156,6 +158,16 @@ export const JobSummary = Type.Object({
   priority: Type.Integer(),
   queue_position: Nullable(Type.Integer({ description: '0: next to run; null: not queued' })),
   estimated_start: Nullable(Timestamp),
+  method: enumOf(TRAINING_METHODS),
+  dataset: Type.String({ description: 'dataset_path, as it was asked for' }),
+  current_step: Type.Integer(),
+  total_steps: Type.Integer({ description: '0 until the data set has been tokenised' }),
+  tokens_per_second: Type.Number({ description: 'Of the last step; 0 before it' }),
+  best_validation_loss: Nullable(Type.Number()),
+  estimated_seconds_remaining: Nullable(Type.Number()),
+  loss_curve: Type.Array(Type.Number(), {
+    description: 'The smoothed loss in at most 60 points, from the start to now',
+  }),
 })
 export type JobSummary = Static<typeof JobSummary>
 

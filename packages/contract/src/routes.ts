@@ -14,6 +14,7 @@ import {
 import { JobEvent } from './event.ts'
 import { GenerateEvent, GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
 import { HealthResponse, ReadyResponse } from './health.ts'
+import { HistoryQuery, HistoryResponse } from './history.ts'
 import {
   CommandResponse,
   DeleteResponse,
@@ -284,6 +285,17 @@ export const ROUTES = {
     params: experiment,
     querystring: Type.Object({ after: Type.Optional(Type.Integer({ minimum: 0 })) }, { additionalProperties: false }),
     stream: JobEvent,
+  },
+  trainHistory: {
+    method: 'GET',
+    path: '/train/:name/history',
+    summary: 'What a job went through, to draw it: a column for each number of its steps, and all other events',
+    tag: 'training',
+    auth: 'required',
+    scope: 'read',
+    params: experiment,
+    querystring: HistoryQuery,
+    response: HistoryResponse,
   },
   datasetsValidate: {
     method: 'POST',

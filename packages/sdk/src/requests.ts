@@ -10,6 +10,7 @@ import type {
   EvaluateRequest,
   EvaluationsQuery,
   GenerateRequest,
+  HistoryQuery,
   LoraParams,
   PreviewRequest,
   PriorityRequest,
@@ -28,6 +29,7 @@ export const NEEDED = {
   DatasetParams: ['dataset_path'],
   CloneRequest: ['experiment_name'],
   PriorityRequest: ['priority'],
+  HistoryQuery: [],
   ValidateRequest: ['file_path'],
   PreviewRequest: ['file_path', 'model_name', 'samples'],
   UploadQuery: [],
@@ -54,6 +56,7 @@ export type EstimateInput = Omit<Sent<EstimateRequest, Needed['EstimateRequest']
 /** `changes`: fields of a start, merged as RFC 7396 has it (null takes a field out). */
 export type CloneInput = Sent<CloneRequest, Needed['CloneRequest']>
 export type PriorityInput = PriorityRequest
+export type HistoryInput = Sent<HistoryQuery, Needed['HistoryQuery']>
 export type ValidateInput = Sent<ValidateRequest, Needed['ValidateRequest']>
 export type PreviewInput = Sent<PreviewRequest, Needed['PreviewRequest']>
 /** The two maps as objects; they are sent as JSON. */

@@ -134,7 +134,9 @@ function handlersOf(deps: AppDeps, closing: AbortSignal, open: OpenRequests): Ha
 
 /** By load balancers, monitors and dashboards, every second or so: told at debug, unless it failed. */
 const POLLED = new Set<string>(
-  [ROUTES.health, ROUTES.ready, ROUTES.metrics, ROUTES.trainStatus].map(({ path }) => path),
+  [ROUTES.health, ROUTES.ready, ROUTES.metrics, ROUTES.trainStatus, ROUTES.trainList, ROUTES.trainHistory].map(
+    ({ path }) => path,
+  ),
 )
 
 /** One line an answer: no query, body, key or prompt in it. */

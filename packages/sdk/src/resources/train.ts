@@ -3,6 +3,7 @@ import type {
   CommandResponse,
   DeleteResponse,
   EstimateResponse,
+  HistoryResponse,
   JobEvent,
   JobState,
   ListResponse,
@@ -11,7 +12,7 @@ import type {
   StatusResponse,
 } from '@mlx-training/contract'
 import { type FollowOptions, followEvents } from '../follow.ts'
-import type { CloneInput, EstimateInput, PriorityInput, StartInput } from '../requests.ts'
+import type { CloneInput, EstimateInput, HistoryInput, PriorityInput, StartInput } from '../requests.ts'
 import { MINUTE, type RequestOptions, type Transport } from '../transport.ts'
 
 export interface StartOptions extends RequestOptions {
@@ -68,6 +69,11 @@ export class Train {
   /** What it was asked for, with every default: what `start` takes to make it again, under another name. */
   request(name: string, options: RequestOptions = {}): Promise<AcceptedRequest> {
     return this.#transport.json({ ...options, method: 'GET', path: `${pathOf(name)}/request` })
+  }
+
+  /** Its steps in columns, to draw them, and all other events. `last_event` is `after` of the following call, or of `events`. */
+  history(name: string, query: HistoryInput = {}, options: RequestOptions = {}): Promise<HistoryResponse> {
+    return this.#transport.json({ ...options, method: 'GET', path: `${pathOf(name)}/history`, query })
   }
 
   /** What it learned is saved. */

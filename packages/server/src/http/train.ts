@@ -5,6 +5,7 @@ import {
   type PriorityResponse,
   ServiceError,
 } from '@mlx-training/contract'
+import { readHistory } from '../events/history.ts'
 import type { EventLog } from '../events/port.ts'
 import { createDryRun, type DryRunDeps } from '../jobs/dry-run.ts'
 import type { Job, Place } from '../jobs/port.ts'
@@ -32,6 +33,7 @@ type TrainRoutes =
   | 'trainClone'
   | 'trainDelete'
   | 'trainEvents'
+  | 'trainHistory'
 
 export function train(
   deps: StartDeps &
@@ -76,6 +78,12 @@ export function train(
     trainDelete: async ({ params }) => {
       const { job, swept } = await jobs.remove(params.name)
       return removed(job, swept)
+    },
+    trainHistory: async ({ params, query: { after, limit } }) => {
+      const job = await find(params.name)
+      // Beyond its end: of an experiment that was replaced by this one, which is told from its start.
+      const history = await readHistory(events, job.id, after > job.lastEventId ? 0 : after, limit)
+      return { experiment_name: job.name, job_id: job.id, status: job.state, ...history }
     },
     trainEvents: async ({ params, request, reply }) => {
       const job = await find(params.name)

@@ -1,5 +1,6 @@
 import type { Checkpoint, DatasetFormat, FrameOf, Interruption, JobState, StartRequest } from '@mlx-training/contract'
 import type { KeptAnswer } from '../store/port.ts'
+import type { LossCurve } from './curve.ts'
 import type { Swept } from './sweeper.ts'
 
 /** What the user wants of an active job; the runner brings the engine there. */
@@ -54,6 +55,8 @@ export interface JobProgress {
   rollbacks?: number
   /** The attempt before that crashed. Lacks in older jobs. */
   interruption?: Interruption | null
+  /** Lacks in older jobs. */
+  curve?: LossCurve
   warnings: string[]
 }
 

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Frame, FrameOf } from '@mlx-training/contract'
 import { fineTunedName } from '../models/names.ts'
 import type { JobUpdate, NewEvent } from '../store/port.ts'
+import { NO_CURVE, upTo, withStep } from './curve.ts'
 import { AT_WORK, transition } from './machine.ts'
 import type { Job, JobProgress } from './port.ts'
 import { warned } from './warned.ts'
@@ -32,7 +33,8 @@ export function project(job: Job, frame: Frame, at: string, isThere: (path: stri
     case 'step': {
       const { type: _, ...step } = frame
       const cededSeconds = (job.progress.cededSeconds ?? 0) + (step.ceded_seconds ?? 0)
-      return kept(job, { step, loss: step.loss ?? job.progress.loss, cededSeconds }, event(frame))
+      const curve = withStep(job.progress.curve ?? NO_CURVE, step.step, step.smoothed_loss)
+      return kept(job, { step, loss: step.loss ?? job.progress.loss, cededSeconds, curve }, event(frame))
     }
     case 'eval': {
       const { type: _, ...evaluation } = frame
@@ -89,7 +91,7 @@ function kept(job: Job, progress: Partial<JobProgress>, told: NewEvent): JobUpda
 }
 
 /** Steps and checkpoints after the point from which the engine goes on are as if they had not been. */
-function rewound({ step, checkpoints, evaluation }: JobProgress, to: number): Partial<JobProgress> {
+function rewound({ step, checkpoints, evaluation, curve = NO_CURVE }: JobProgress, to: number): Partial<JobProgress> {
   const left = checkpoints.filter((checkpoint) => checkpoint.step <= to)
   let best: JobProgress['best'] = null
   for (const { step, validation_loss: loss } of left)
@@ -100,6 +102,7 @@ function rewound({ step, checkpoints, evaluation }: JobProgress, to: number): Pa
     checkpoints: left.map((checkpoint) => ({ ...checkpoint, best: checkpoint.step === best?.step })),
     evaluation: evaluation && evaluation.step <= to ? evaluation : null,
     best,
+    curve: upTo(curve, to),
     verified: null,
   }
 }

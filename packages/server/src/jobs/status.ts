@@ -50,7 +50,7 @@ export function statusOf(job: Job, place: Place | undefined): StatusResponse {
     ...placeOf(job, place),
     reason: job.reason,
     last_interruption: progress.interruption ?? null,
-    estimated_seconds_remaining: AT_WORK.includes(job.state) ? (step?.seconds_remaining ?? null) : null,
+    estimated_seconds_remaining: secondsLeft(job),
     output_dir: plan.outputDir,
     // Stopped before its first step it has saved the model as it began, which has learned nothing.
     checkpoints: progress.checkpoints
@@ -77,8 +77,19 @@ export function summaryOf(job: Job, place: Place | undefined): JobSummary {
     percentage: percentageOf(job),
     loss: job.progress.loss,
     ...placeOf(job, place),
+    method: job.plan.method,
+    dataset: job.request.dataset.dataset_path,
+    current_step: stepOf(job),
+    total_steps: job.progress.prepared?.total_steps ?? 0,
+    tokens_per_second: job.progress.step?.tokens_per_second ?? 0,
+    best_validation_loss: job.progress.best?.loss ?? null,
+    estimated_seconds_remaining: secondsLeft(job),
+    loss_curve: job.progress.curve?.points.map(([, loss]) => loss) ?? [],
   }
 }
+
+const secondsLeft = ({ state, progress }: Job) =>
+  AT_WORK.includes(state) ? (progress.step?.seconds_remaining ?? null) : null
 
 const placeOf = ({ priority }: Job, place: Place | undefined) => ({
   priority,
