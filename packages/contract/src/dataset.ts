@@ -50,6 +50,13 @@ export const Distribution = Type.Object({
   p95: Type.Integer(),
   p99: Type.Integer(),
   max: Type.Integer(),
+  bars: Type.Optional(
+    Type.Array(Type.Object({ from: Type.Integer(), to: Type.Integer(), rows: Type.Integer() }), {
+      description:
+        'A histogram of at most 20 bars, equally wide up to the 99th percentile; the last one goes on to the maximum. Left ' +
+        'out in reports that were made before it was counted',
+    }),
+  ),
 })
 export type Distribution = Static<typeof Distribution>
 

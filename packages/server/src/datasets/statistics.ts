@@ -63,6 +63,7 @@ export function distributionOf({ buckets, count, sum, min, max }: Histogram): Di
     })
     return Math.min(max, Math.max(min, lowestOf(bucket)))
   }
+  const p99 = percentile(0.99)
   return {
     total: sum,
     min,
@@ -70,9 +71,31 @@ export function distributionOf({ buckets, count, sum, min, max }: Histogram): Di
     p50: percentile(0.5),
     p90: percentile(0.9),
     p95: percentile(0.95),
-    p99: percentile(0.99),
+    p99,
     max,
+    bars: barsOf(buckets, min, p99, max),
   }
+}
+
+const BARS = 20
+
+/** Equally wide from `min` to `p99`, so that one row of a million characters does not squeeze the rest into one bar. */
+function barsOf(buckets: Float64Array, min: number, p99: number, max: number): NonNullable<Distribution['bars']> {
+  const width = Math.ceil((p99 - min + 1) / BARS)
+  const bars = Array.from({ length: Math.ceil((p99 - min + 1) / width) }, (_, i) => ({
+    from: min + i * width,
+    to: min + (i + 1) * width - 1,
+    rows: 0,
+  }))
+  const last = bars[bars.length - 1] as (typeof bars)[number]
+  last.to = max
+  for (const [bucket, rows] of buckets.entries()) {
+    if (rows === 0) continue
+    // A bucket's lowest number may be less than the least that came.
+    const at = Math.floor((Math.max(min, lowestOf(bucket)) - min) / width)
+    ;(bars[at] ?? last).rows += rows
+  }
+  return bars
 }
 
 /** What the rows without errors are like. Plain data, for threads. */
