@@ -1,4 +1,4 @@
-import { type TSchema, Type } from 'typebox'
+import { type Static, type TSchema, Type } from 'typebox'
 
 /** RFC 3339 in UTC with seconds or milliseconds, e.g. `2024-01-15T10:30:00Z`. */
 export const Timestamp = Type.String({ format: 'date-time' })
@@ -13,3 +13,13 @@ export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Ty
 
 export const enumOf = <const T extends readonly string[]>(values: T, options: object = {}) =>
   Type.Unsafe<T[number]>({ type: 'string', enum: values, ...options })
+
+/** May be left out or null, which its clients send for "not given". */
+export const orNull = <T extends TSchema>(schema: T) =>
+  Type.Optional(
+    Type.Unsafe<Static<T> | null>({
+      ...schema,
+      type: [(schema as unknown as { type: string }).type, 'null'],
+      ...('enum' in schema && { enum: [...(schema.enum as string[]), null] }),
+    }),
+  )

@@ -1,17 +1,7 @@
 /** OpenAI's chat completions, completions and models, as far as they are served under /v1. Unknown fields are let through
  *  and have no effect, as at OpenAI's own servers. https://platform.openai.com/docs/api-reference */
-import { type Static, type TSchema, Type } from 'typebox'
-import { enumOf, Nullable } from './common.ts'
-
-/** May be left out or null, which its clients send for "not given". */
-const orNull = <T extends TSchema>(schema: T) =>
-  Type.Optional(
-    Type.Unsafe<Static<T> | null>({
-      ...schema,
-      type: [(schema as unknown as { type: string }).type, 'null'],
-      ...('enum' in schema && { enum: [...(schema.enum as string[]), null] }),
-    }),
-  )
+import { type Static, Type } from 'typebox'
+import { enumOf, Nullable, orNull } from './common.ts'
 
 /** Errors of its items are told one by one, which those of a union are not. */
 const textOr = <T>(type: 'array' | 'object', rest: object) =>

@@ -12,6 +12,16 @@ import {
   EvaluationsResponse,
 } from './evaluate.ts'
 import { JobEvent } from './event.ts'
+import {
+  FineTuningCheckpoints,
+  FineTuningCheckpointsQuery,
+  FineTuningEvents,
+  FineTuningEventsQuery,
+  FineTuningJob,
+  FineTuningJobs,
+  FineTuningJobsQuery,
+  FineTuningRequest,
+} from './fine-tuning.ts'
 import { GenerateEvent, GenerateRequest, GenerateResponse, ProvidersResponse } from './generate.ts'
 import { HealthResponse, ReadyResponse } from './health.ts'
 import { HistoryQuery, HistoryResponse } from './history.ts'
@@ -35,6 +45,7 @@ import {
   OpenAIModel,
   OpenAIModels,
 } from './openai.ts'
+import { FileDeleted, FileForm, FilesQuery, OpenAIFile, OpenAIFiles } from './openai-files.ts'
 import {
   AcceptedRequest,
   CloneRequest,
@@ -84,6 +95,8 @@ export interface Route {
   text?: string
   /** The body is a file: multipart/form-data with it as `file` and the query's fields beside it, or its bytes alone. */
   upload?: boolean
+  /** Of an upload that is a form alone: the fields beside the file. */
+  form?: TSchema
   /** Content type of a 200 answer that is a file. */
   file?: string
   /** Schema of its error answers, where they are not of the usual shape. */
@@ -94,6 +107,9 @@ const experiment = Type.Object({ name: ExperimentName })
 const dataset = Type.Object({ id: DatasetId })
 const evaluation = Type.Object({ id: EvaluationId })
 const key = Type.Object({ id: KeyId })
+/** Any text: one that can't be an id is none that is there. */
+const file = Type.Object({ id: Type.String({ description: 'file-…' }) })
+const fineTuning = Type.Object({ id: Type.String({ description: 'ftjob-…' }) })
 
 /** Every route of the API, once. Server, OpenAPI document, SDK and the auth matrix read this table. */
 export const ROUTES = {
@@ -535,6 +551,153 @@ export const ROUTES = {
     scope: 'read',
     params: Type.Object({ model: Type.String({ description: 'e.g. fine-tuned/NAME@step-100' }) }),
     response: OpenAIModel,
+    error: OpenAIError,
+  },
+  openaiFileUpload: {
+    method: 'POST',
+    path: '/v1/files',
+    summary: 'Upload a file for fine-tuning: a data set of /datasets',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'train',
+    upload: true,
+    form: FileForm,
+    response: OpenAIFile,
+    error: OpenAIError,
+  },
+  openaiFiles: {
+    method: 'GET',
+    path: '/v1/files',
+    summary: 'Data sets, and the results of fine-tuning jobs, as OpenAI lists files',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'read',
+    querystring: FilesQuery,
+    response: OpenAIFiles,
+    error: OpenAIError,
+  },
+  openaiFile: {
+    method: 'GET',
+    path: '/v1/files/:id',
+    summary: 'One of them',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'read',
+    params: file,
+    response: OpenAIFile,
+    error: OpenAIError,
+  },
+  openaiFileContent: {
+    method: 'GET',
+    path: '/v1/files/:id/content',
+    summary: 'The file as it was uploaded, or the results as CSV',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'read',
+    params: file,
+    file: 'application/octet-stream',
+    error: OpenAIError,
+  },
+  openaiFileDelete: {
+    method: 'DELETE',
+    path: '/v1/files/:id',
+    summary: 'Delete a data set that no unended job uses',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'train',
+    params: file,
+    response: FileDeleted,
+    error: OpenAIError,
+  },
+  fineTuningCreate: {
+    method: 'POST',
+    path: '/v1/fine_tuning/jobs',
+    summary: "Start a fine-tuning job by OpenAI's parameters",
+    tag: 'openai',
+    auth: 'required',
+    scope: 'train',
+    body: FineTuningRequest,
+    response: FineTuningJob,
+    idempotent: true,
+    error: OpenAIError,
+  },
+  fineTuningList: {
+    method: 'GET',
+    path: '/v1/fine_tuning/jobs',
+    summary: 'All fine-tuning jobs, newest first; metadata[KEY]=VALUE filters',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'read',
+    querystring: FineTuningJobsQuery,
+    response: FineTuningJobs,
+    error: OpenAIError,
+  },
+  fineTuningGet: {
+    method: 'GET',
+    path: '/v1/fine_tuning/jobs/:id',
+    summary: 'A fine-tuning job',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'read',
+    params: fineTuning,
+    response: FineTuningJob,
+    error: OpenAIError,
+  },
+  fineTuningCancel: {
+    method: 'POST',
+    path: '/v1/fine_tuning/jobs/:id/cancel',
+    summary: 'Stop a job; answers when it has stopped',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'train',
+    params: fineTuning,
+    response: FineTuningJob,
+    error: OpenAIError,
+  },
+  fineTuningPause: {
+    method: 'POST',
+    path: '/v1/fine_tuning/jobs/:id/pause',
+    summary: 'Checkpoint a job and free its memory; answers when that is done',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'train',
+    params: fineTuning,
+    response: FineTuningJob,
+    error: OpenAIError,
+  },
+  fineTuningResume: {
+    method: 'POST',
+    path: '/v1/fine_tuning/jobs/:id/resume',
+    summary: 'Continue a paused, cancelled or failed job from its last checkpoint',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'train',
+    params: fineTuning,
+    response: FineTuningJob,
+    error: OpenAIError,
+  },
+  fineTuningEvents: {
+    method: 'GET',
+    path: '/v1/fine_tuning/jobs/:id/events',
+    summary: 'The events of a job, newest first',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'read',
+    params: fineTuning,
+    querystring: FineTuningEventsQuery,
+    response: FineTuningEvents,
+    error: OpenAIError,
+  },
+  fineTuningCheckpoints: {
+    method: 'GET',
+    path: '/v1/fine_tuning/jobs/:id/checkpoints',
+    summary: 'The checkpoints of a job that are there, newest first',
+    tag: 'openai',
+    auth: 'required',
+    scope: 'read',
+    params: fineTuning,
+    querystring: FineTuningCheckpointsQuery,
+    response: FineTuningCheckpoints,
     error: OpenAIError,
   },
 } as const satisfies Record<string, Route>

@@ -15,6 +15,8 @@ import { compare } from './http/compare.ts'
 import { datasets } from './http/datasets.ts'
 import { BODY_LIMIT, clientError, notFound, refuseOddities, sendError } from './http/errors.ts'
 import { evaluate } from './http/evaluate.ts'
+import { files } from './http/files.ts'
+import { fineTuning } from './http/fine-tuning.ts'
 import { generate } from './http/generate.ts'
 import { addGuards, isDocs } from './http/guards.ts'
 import { health } from './http/health.ts'
@@ -127,6 +129,8 @@ function handlersOf(deps: AppDeps, closing: AbortSignal, open: OpenRequests): Ha
     generate: generate({ ...deps, closing }),
     compare: compare({ ...deps, closing }),
     ...openai({ ...deps, closing }),
+    ...files(deps),
+    ...fineTuning({ ...deps, closing }),
     ...evaluate(deps),
     providers: async () => deps.providers.list(),
   }

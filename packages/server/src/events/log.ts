@@ -14,7 +14,8 @@ export function createEventLog(store: Store, notifier: Notifier): EventLog {
   })
 
   return {
-    after: (jobId, after, limit) => store.eventsAfter(jobId, after, limit),
+    after: store.eventsAfter,
+    before: store.eventsBefore,
 
     async *follow(jobId, after, signal) {
       let cursor = after

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Library } from '../datasets/library/port.ts'
 import { createSupervision, type SupervisionDeps } from '../jobs/supervision.ts'
 import { clientSignal } from './client-signal.ts'
@@ -39,14 +40,7 @@ export function datasets({
     datasetsList: ({ query }) => library.list(query.limit, query.after),
     datasetsGet: ({ params }) => library.get(params.id),
     datasetsRows: ({ params, query }) => library.rows(params.id, query),
-    datasetsContent: async ({ params, request, reply }) => {
-      const { handle, displayName, bytes } = await library.open(params.id)
-      reply.header('content-length', bytes)
-      reply.header('content-disposition', disposition(displayName))
-      if (request.method !== 'HEAD') return reply.send(handle.createReadStream())
-      await handle.close()
-      return reply.send(Readable.from([]))
-    },
+    datasetsContent: async ({ params, request, reply }) => await sendContent(params.id, library, request, reply),
     datasetsDelete: ({ params }) => library.remove(params.id),
     datasetsSplit: async ({ params, body, reply }) => {
       const client = clientSignal(reply, closing)
@@ -59,8 +53,23 @@ export function datasets({
   }
 }
 
+/** The file as it was uploaded. */
+export async function sendContent(
+  id: string,
+  library: Library,
+  { method }: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const { handle, displayName, bytes } = await library.open(id)
+  reply.header('content-length', bytes)
+  reply.header('content-disposition', disposition(displayName))
+  if (method !== 'HEAD') return reply.send(handle.createReadStream())
+  await handle.close()
+  return reply.send(Readable.from([]))
+}
+
 /** RFC 6266: an ASCII name for old clients, the name itself for the others. */
-function disposition(name: string): string {
+export function disposition(name: string): string {
   const ascii = name.replaceAll(/[^\x20-\x7e]|["\\]/g, '_')
   const encoded = encodeURIComponent(name.toWellFormed()).replaceAll(
     /['()*]/g,

@@ -1,5 +1,40 @@
 import type { ErrorBody, RouteName } from '@mlx-training/contract'
 
+const FILE = {
+  id: 'file-4z1m8q0c7k2x9d3b6t5h',
+  object: 'file',
+  bytes: 48213,
+  created_at: 1705314500,
+  filename: 'facts.jsonl',
+  purpose: 'fine-tune',
+  status: 'processed',
+  status_details: null,
+  expires_at: null,
+}
+
+const HYPERPARAMETERS = { n_epochs: 3, batch_size: 4, learning_rate_multiplier: 1 }
+const FINE_TUNING_JOB = {
+  id: 'ftjob-7f3a9c2104be55d0',
+  object: 'fine_tuning.job',
+  created_at: 1705314600,
+  finished_at: null as number | null,
+  model: 'SmolLM2-135M-Instruct',
+  fine_tuned_model: null,
+  organization_id: 'org-local',
+  status: 'queued',
+  hyperparameters: HYPERPARAMETERS,
+  method: { type: 'supervised', supervised: { hyperparameters: HYPERPARAMETERS } },
+  training_file: FILE.id,
+  validation_file: null,
+  result_files: [],
+  trained_tokens: null as number | null,
+  error: null,
+  integrations: [],
+  seed: 42,
+  estimated_finish: null,
+  metadata: { team: 'docs' },
+}
+
 /** The API reference's own examples, answers with what the service tells beside them. A test checks them with the schemas. */
 export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object } } = {
   health: {
@@ -615,6 +650,71 @@ export const EXAMPLES: { [N in RouteName]?: { body?: object; response?: object }
   },
   openaiModel: {
     response: { id: 'fine-tuned/my_lora_experiment', object: 'model', created: 1705312800, owned_by: 'fine_tuned' },
+  },
+  openaiFileUpload: { response: FILE },
+  openaiFiles: { response: { object: 'list', data: [FILE], first_id: FILE.id, last_id: FILE.id, has_more: false } },
+  openaiFile: { response: FILE },
+  openaiFileDelete: { response: { id: FILE.id, object: 'file', deleted: true } },
+  fineTuningCreate: {
+    body: {
+      model: 'SmolLM2-135M-Instruct',
+      training_file: FILE.id,
+      suffix: 'facts',
+      method: { type: 'supervised', supervised: { hyperparameters: { n_epochs: 3, batch_size: 'auto' } } },
+      metadata: { team: 'docs' },
+    },
+    response: FINE_TUNING_JOB,
+  },
+  fineTuningList: { response: { object: 'list', data: [FINE_TUNING_JOB], has_more: false } },
+  fineTuningGet: { response: FINE_TUNING_JOB },
+  fineTuningCancel: {
+    response: { ...FINE_TUNING_JOB, status: 'cancelled', finished_at: 1705314720, trained_tokens: 0 },
+  },
+  fineTuningPause: { response: { ...FINE_TUNING_JOB, status: 'paused' } },
+  fineTuningResume: { response: FINE_TUNING_JOB },
+  fineTuningEvents: {
+    response: {
+      object: 'list',
+      data: [
+        {
+          id: 'ftevent-7f3a9c2104be55d0-12',
+          object: 'fine_tuning.job.event',
+          created_at: 1705314660,
+          level: 'info',
+          type: 'metrics',
+          message: 'Step 4/150: training loss=1.204',
+          data: { step: 4, total_steps: 150, train_loss: 1.2041, train_mean_token_accuracy: null },
+        },
+      ],
+      has_more: true,
+    },
+  },
+  fineTuningCheckpoints: {
+    response: {
+      object: 'list',
+      data: [
+        {
+          id: 'ftckpt_7f3a9c2104be55d0-150',
+          object: 'fine_tuning.job.checkpoint',
+          created_at: 1705314900,
+          fine_tuning_job_id: FINE_TUNING_JOB.id,
+          fine_tuned_model_checkpoint: 'fine-tuned/SmolLM2-135M-Instruct-facts-1a2b3c4d@step-150',
+          step_number: 150,
+          metrics: {
+            step: 150,
+            train_loss: 0.21,
+            train_mean_token_accuracy: null,
+            valid_loss: null,
+            valid_mean_token_accuracy: null,
+            full_valid_loss: null,
+            full_valid_mean_token_accuracy: null,
+          },
+        },
+      ],
+      first_id: 'ftckpt_7f3a9c2104be55d0-150',
+      last_id: 'ftckpt_7f3a9c2104be55d0-150',
+      has_more: false,
+    },
   },
 }
 

@@ -123,7 +123,7 @@ function operation(name: RouteName, route: Route): object {
     ...(route.stream && { headers: LAST_EVENT_ID }),
     ...(route.idempotent && { headers: IDEMPOTENCY_KEY }),
     ...(route.body && { body: content('application/json', route.body) }),
-    ...(route.upload && { body: UPLOAD }),
+    ...(route.upload && { body: route.form ? form(route.form) : UPLOAD }),
     response: {
       [route.status ?? 200]: {
         description: 'Success',
@@ -169,12 +169,16 @@ const content = (type: string, schema: TSchema, example?: object) => ({
 
 const BYTES = { type: 'string', format: 'binary' }
 
+const form = (fields: TSchema) => {
+  const { properties, required = [] } = fields as { properties?: object; required?: string[] }
+  const schema = { type: 'object', required: ['file', ...required], properties: { file: BYTES, ...properties } }
+  return { content: { 'multipart/form-data': { schema } } }
+}
+
 /** A file as a form sends it, or its bytes alone; what the query takes may be sent as fields, too. */
 const UPLOAD = {
   content: {
-    'multipart/form-data': {
-      schema: { type: 'object', required: ['file'], properties: { file: BYTES, ...UploadQuery.properties } },
-    },
+    ...form(UploadQuery).content,
     'application/octet-stream': { schema: BYTES },
   },
 }

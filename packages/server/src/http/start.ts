@@ -14,11 +14,11 @@ export function start(
   find: (name: string) => Promise<Job>,
 ): Pick<Handlers, 'trainStart' | 'trainClone'> {
   const idempotent = createIdempotency(deps.store)
-  const { method, path: url, body: schema } = ROUTES.trainStart
-  const validate = schemaCompiler()({ schema, method, url, httpPart: 'body' })
+  const check = startChecker()
   const asStart = (request: unknown): StartRequest => {
-    if (validate(request)) return request as StartRequest
-    const { message, errors } = validationError(validate.errors ?? [], 'changed request')
+    const checked = check(request)
+    if (!(checked instanceof ServiceError)) return checked
+    const { message, errors } = checked
     throw new ServiceError('unprocessable', `With the changes, ${message}`, {
       ...(errors && { errors: errors.map((error) => ({ ...error, field: `changes.${error.field}` })) }),
     })
@@ -35,6 +35,14 @@ export function start(
       return told(request, answer)
     },
   }
+}
+
+/** Checks what was put together from parts as if it had been sent, and fills defaults in. */
+export function startChecker(): (request: unknown) => StartRequest | ServiceError {
+  const { method, path: url, body: schema } = ROUTES.trainStart
+  const validate = schemaCompiler()({ schema, method, url, httpPart: 'body' })
+  return (request) =>
+    validate(request) ? (request as StartRequest) : validationError(validate.errors ?? [], 'changed request')
 }
 
 /** The line by which a request and the job that it led to find each other. */

@@ -1,9 +1,17 @@
-/** The one route that takes a file: as multipart/form-data, or as the body itself. */
+/** Routes that take a file: as multipart/form-data, or as the body itself. */
 import type { IncomingMessage } from 'node:http'
 import multipart from '@fastify/multipart'
-import { ColumnMap, type DatasetReading, NAME_RULE, ServiceError, TagMap, UploadQuery } from '@mlx-training/contract'
+import {
+  ColumnMap,
+  type DatasetReading,
+  FileForm,
+  NAME_RULE,
+  ServiceError,
+  TagMap,
+  UploadQuery,
+} from '@mlx-training/contract'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { Static, TObject } from 'typebox'
+import type { Static, TObject, TSchema } from 'typebox'
 import { Value } from 'typebox/value'
 import type { Library, Received, Upload } from '../datasets/library/port.ts'
 import { closest } from '../files/closest.ts'
@@ -11,7 +19,8 @@ import { closest } from '../files/closest.ts'
 /** Boundaries, headers and fields around the file. */
 const ENVELOPE_BYTES = 64 * 1024
 const MAX_FIELD_BYTES = 64 * 1024
-const FIELDS = Object.keys(UploadQuery.properties)
+/** What a form may have of fields beside the file, so that one too many is told by its name. */
+const MAX_FIELDS = 8
 /** A client that sends nothing for that long is gone, or wants to hold on to the connection. */
 const IDLE_MS = 60_000
 /** What a refused client still sends is read for that long, so that it gets to see the answer. */
@@ -22,16 +31,30 @@ export async function acceptUploads(app: FastifyInstance): Promise<void> {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
   await app.register(multipart, {
-    limits: { files: 1, fields: FIELDS.length, fieldSize: MAX_FIELD_BYTES, fileSize: Number.POSITIVE_INFINITY },
+    limits: { files: 1, fields: MAX_FIELDS, fieldSize: MAX_FIELD_BYTES, fileSize: Number.POSITIVE_INFINITY },
   })
 }
 
+type Uploading = Pick<Library, 'receive' | 'discard'>
+type Read = Promise<{ received: Received; upload: Upload }>
+
 /** Puts the file of the request on the disk. ServiceErrors: what is wrong with the request, and those of `receive`. */
-export async function readUpload(
-  request: FastifyRequest,
-  query: UploadQuery,
-  library: Pick<Library, 'receive' | 'discard'>,
-): Promise<{ received: Received; upload: Upload }> {
+export const readUpload = (request: FastifyRequest, query: UploadQuery, library: Uploading): Read =>
+  reading(request, library, (receive) =>
+    request.isMultipart()
+      ? readParts(request, query, UploadQuery, receive, library)
+      : readBody(request.raw, query, receive),
+  )
+
+/** The same as OpenAI's clients send it: always a form, with what the file is for. */
+export const readFileForm = (request: FastifyRequest, library: Uploading): Read =>
+  reading(request, library, (receive) => {
+    if (!request.isMultipart())
+      throw unprocessable('file', 'is required: send multipart/form-data with the file as file, and purpose=fine-tune')
+    return readParts(request, {}, FileForm, receive, library)
+  })
+
+async function reading(request: FastifyRequest, library: Uploading, read: (receive: Receive) => Read): Read {
   const { raw } = request
   const silence = setTimeout(
     () => raw.destroy(new ServiceError('timeout', `Nothing came for ${IDLE_MS / 1000} s`)),
@@ -39,9 +62,7 @@ export async function readUpload(
   )
   const receive: Receive = (bytes, expected) => library.receive(heard(bytes, silence), expected)
   try {
-    return request.isMultipart()
-      ? await readParts(request, query, receive, library)
-      : await readBody(raw, query, receive)
+    return await read(receive)
   } catch (error) {
     throw explained(error)
   } finally {
@@ -73,18 +94,20 @@ async function readBody(raw: IncomingMessage, query: UploadQuery, receive: Recei
 async function readParts(
   request: FastifyRequest,
   query: UploadQuery,
+  schema: typeof UploadQuery | typeof FileForm,
   receive: Receive,
   library: Pick<Library, 'discard'>,
 ) {
+  const known = Object.keys(schema.properties)
   const length = Number(request.headers['content-length'] ?? 0)
   const fields: Record<string, unknown> = { ...query }
   let file: { received: Received; name: string } | null = null
   try {
     for await (const part of request.parts()) {
       if (part.type === 'field') {
-        if (!FIELDS.includes(part.fieldname))
-          throw unprocessable(part.fieldname, `is not a known field (known are file, ${FIELDS.join(', ')})`)
+        if (!known.includes(part.fieldname)) throw unknownField(part.fieldname, known)
         fields[part.fieldname] = part.value
+        checkField(schema, part.fieldname, part.value)
         continue
       }
       if (part.fieldname !== 'file') {
@@ -94,7 +117,9 @@ async function readParts(
       file = { received, name: safeName(part.filename) }
     }
     if (!file) throw unprocessable('file', 'is required: the data set itself, e.g. curl -F file=@data.jsonl')
-    const checked = checkedFields(fields)
+    if (schema === FileForm && fields.purpose === undefined) throw unprocessable('purpose', 'is required: fine-tune')
+    for (const [field, value] of Object.entries(fields)) checkField(schema, field, value)
+    const { purpose: _, ...checked } = fields as UploadQuery & { purpose?: unknown }
     const upload = { name: checked.name ?? file.name, fileName: file.name, reading: readingOf(checked) }
     return { received: file.received, upload }
   } catch (error) {
@@ -103,17 +128,23 @@ async function readParts(
   }
 }
 
-function checkedFields(fields: Record<string, unknown>): UploadQuery {
-  if (Value.Check(UploadQuery, fields)) return fields
-  const [error] = Value.Errors(UploadQuery, fields)
-  const field = error?.instancePath.split('/')[1] ?? 'name'
-  const schema = UploadQuery.properties[field as keyof typeof UploadQuery.properties] as { enum?: string[] }
+function checkField({ properties }: TObject, field: string, value: unknown): void {
+  const schema = properties[field] as TSchema & { enum?: string[] }
+  if (value === undefined || Value.Check(schema, value)) return
   const rule = schema.enum
-    ? `one of ${schema.enum.join(', ')}`
+    ? `${schema.enum.length > 1 ? 'one of ' : ''}${schema.enum.join(', ')}`
     : field === 'name'
       ? NAME_RULE
       : 'JSON of up to 8192 bytes'
   throw unprocessable(field, `must be ${rule}`)
+}
+
+/** A mangled part has no name at all, whatever the parser's types say. */
+function unknownField(name: string | undefined, known: string[]): ServiceError {
+  const field = name ?? ''
+  if (field.startsWith('expires_after'))
+    return unprocessable('expires_after', 'is not supported: files stay until they are deleted. Leave it out')
+  return unprocessable(field, `is not a known field (known are file, ${known.join(', ')})`)
 }
 
 /** How the file is to be read. */
@@ -171,9 +202,13 @@ function explained(error: unknown): unknown {
       return new ServiceError('invalid_parameters', 'One file at a time: the body has more than one', { cause: error })
     case 'FST_FIELDS_LIMIT':
     case 'FST_PARTS_LIMIT':
-      return new ServiceError('invalid_parameters', `The body has more fields than file, ${FIELDS.join(', ')}`, {
-        cause: error,
-      })
+      return new ServiceError(
+        'invalid_parameters',
+        'The body has more fields than a file, what it is for and how it is to be read',
+        {
+          cause: error,
+        },
+      )
     case 'FST_PROTO_VIOLATION':
       return new ServiceError('invalid_parameters', 'The body has a field of a name that is refused', { cause: error })
   }

@@ -130,6 +130,8 @@ function messageOf(error: ErrorObject): string {
       return `must have at least ${params.limit} ${params.limit === 1 ? 'entry' : 'entries'}`
     case 'maxItems':
       return `must have at most ${params.limit} entries, not ${(error.data as unknown[]).length}`
+    case 'maxProperties':
+      return `must have at most ${params.limit} entries`
     case 'pattern':
       return `can't be ${given}: ${error.parentSchema?.description ?? `it must match ${params.pattern}`}`
     case 'anyOf':

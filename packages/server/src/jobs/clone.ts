@@ -10,8 +10,8 @@ export function clonedRequest(source: Job, { changes, overwrite, ...clone }: Clo
   return { overwrite, ...(merged(request, changes) as object), ...(overwrite && { overwrite }), ...clone }
 }
 
-/** Requests are two levels deep; what a client nests deeper is none of their fields and is left to the validation. */
-function merged(target: unknown, patch: unknown, levels = 2): unknown {
+/** RFC 7396, with requests in mind. They are two levels deep; what a client nests deeper is none of their fields and is left to the validation. */
+export function merged(target: unknown, patch: unknown, levels = 2): unknown {
   if (!isObject(patch) || levels === 0) return patch
   const result = new Map(Object.entries(isObject(target) ? target : {}))
   for (const [key, value] of Object.entries(patch))

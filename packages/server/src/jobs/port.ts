@@ -25,6 +25,8 @@ export interface JobPlan {
   initial?: { path: string; name: string } | null
   /** Of the whole run, as estimated when it was accepted. */
   estimatedSeconds?: number | null
+  /** What its client wants to know it by, under /v1. */
+  metadata?: Record<string, string> | null
 }
 
 /** A model that can be had: a folder that is here, a GGUF file to import, or a hub repository to download. */
@@ -104,6 +106,8 @@ export interface JobService {
     once?: Once | null,
   ): Promise<T>
   get(name: string): Promise<Job | null>
+  byId(id: string): Promise<Job | null>
+  /** Newest first. */
   list(): Promise<Job[]>
   /** ServiceError('not_found' | 'conflict'): the detail says in which state it is and what is possible. */
   stop(name: string): Promise<Job>

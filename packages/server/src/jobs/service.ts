@@ -92,6 +92,7 @@ export function createJobService({ store, notifier, sweeper, maxConcurrentJobs }
       return told as T
     },
     get: (name) => store.job(name),
+    byId: (id) => store.jobById(id),
     list: () => store.jobs(),
     stop: (name) => command(name, 'stop'),
     pause: (name) => command(name, 'pause'),

@@ -7,8 +7,8 @@ import { estimateSeconds, humanDuration } from './estimate.ts'
 import { keepInitial, resolveInitial } from './initial.ts'
 import { measurementOf, readMeasurements, rememberedSeconds } from './measured.ts'
 import { outputFolder } from './output-folder.ts'
-import type { JobService, Once } from './port.ts'
-import { type ResolveDeps, type Resolved, resolveTraining } from './resolve.ts'
+import type { Job, JobService, Once } from './port.ts'
+import { type ResolveDeps, type Resolved, resolveTraining, type TrainingData } from './resolve.ts'
 import { checkSpace } from './space.ts'
 import type { Sweeper } from './sweeper.ts'
 
@@ -21,16 +21,50 @@ export interface StartDeps extends ResolveDeps {
   sweeper: Pick<Sweeper, 'holding'>
 }
 
+/** As queueTraining, with the answer of POST /train/start. */
+export const startTraining = (
+  request: StartRequest,
+  deps: StartDeps,
+  once: Once | null = null,
+): Promise<StartResponse> =>
+  queueTraining(request, deps, {
+    once,
+    answer: (job, position, dataset) => {
+      const { method, outputDir, estimatedSeconds: seconds = null } = job.plan
+      return {
+        job_id: job.id,
+        experiment_name: job.name,
+        status: 'started',
+        dataset_info: {
+          format: dataset.format,
+          total_samples: dataset.samples,
+          validation_warnings: dataset.report.warnings,
+        },
+        lora_enabled: method !== 'full',
+        estimated_time: seconds === null ? 'unknown until the model is loaded' : humanDuration(seconds),
+        estimated_seconds: seconds,
+        queue_position: position,
+        output_dir: outputDir,
+      }
+    },
+  })
+
+export interface Queueing<T> {
+  answer: (job: Job, position: number, dataset: TrainingData) => T
+  once?: Once | null
+  metadata?: Record<string, string> | null
+}
+
 /**
  * Resolves everything that the request names into a plan that needs nothing more of the user's files, and queues it; the
  * answer is kept for `once`. ServiceErrors: those of resolving; conflict when the output folder or the name is taken;
  * insufficient_storage when there is no room for what it will write.
  */
-export async function startTraining(
+export async function queueTraining<T extends object>(
   request: StartRequest,
   deps: StartDeps,
-  once: Once | null = null,
-): Promise<StartResponse> {
+  { answer, once = null, metadata = null }: Queueing<T>,
+): Promise<T> {
   return await deps.sweeper.holding(async () => {
     const outputDir = await outputFolder(request, deps)
     const resolved = await resolveTraining(request, deps)
@@ -50,23 +84,10 @@ export async function startTraining(
             name: initial.name,
           },
           estimatedSeconds: seconds,
+          ...(metadata && { metadata }),
         },
       },
-      (job, position) => ({
-        job_id: job.id,
-        experiment_name: job.name,
-        status: 'started' as const,
-        dataset_info: {
-          format: dataset.format,
-          total_samples: dataset.samples,
-          validation_warnings: dataset.report.warnings,
-        },
-        lora_enabled: plan.method !== 'full',
-        estimated_time: seconds === null ? 'unknown until the model is loaded' : humanDuration(seconds),
-        estimated_seconds: seconds,
-        queue_position: position,
-        output_dir: outputDir,
-      }),
+      (job, position) => answer(job, position, dataset),
       once,
     )
   })

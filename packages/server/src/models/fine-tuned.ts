@@ -21,7 +21,7 @@ export async function listFineTuned(jobs: readonly Job[]): Promise<ModelInfo[]> 
       size_bytes: await folderSize(folder),
       base_model: job.plan.model.name,
       serving_verified: job.progress.verified?.ok ?? null,
-      checkpoints: (await checkpoints(job)).map(({ step }) => fineTunedName(job.name, step)),
+      checkpoints: (await savedCheckpoints(job)).map(({ step }) => fineTunedName(job.name, step)),
     })
   }
   return models
@@ -38,7 +38,7 @@ export async function fineTunedFolder(job: Job, step: number | null): Promise<st
       `${fineTunedName(job.name)} has nothing to generate with yet: the job is ${job.state} and has not saved a checkpoint`,
     )
   }
-  const saved = await checkpoints(job)
+  const saved = await savedCheckpoints(job)
   const found = saved.find((checkpoint) => checkpoint.step === step)
   if (found) return found.path
   const names = saved.map((checkpoint) => fineTunedName(job.name, checkpoint.step)).join(', ')
@@ -52,11 +52,11 @@ async function newest(job: Job): Promise<string | null> {
   // Stopped before its first step, it has put there the model as it began: no more than the base.
   const ended = job.state === 'completed' || (job.state === 'stopped' && job.progress.checkpoints.some(isTrained))
   if (ended && (await holdsModel(job, job.plan.outputDir))) return job.plan.outputDir
-  return (await checkpoints(job)).at(-1)?.path ?? null
+  return (await savedCheckpoints(job)).at(-1)?.path ?? null
 }
 
 /** Those still on disk, by step: the engine keeps only some. */
-async function checkpoints(job: Job): Promise<Saved[]> {
+export async function savedCheckpoints(job: Job): Promise<Saved[]> {
   const saved = job.progress.checkpoints.filter(isTrained)
   const here = await Promise.all(saved.map(({ path }) => holdsModel(job, path)))
   return saved.filter((_, i) => here[i]).sort((a, b) => a.step - b.step)

@@ -37,9 +37,23 @@ export function openAIError(error: ServiceError, path = '', unknownPath = false)
       message: error.message,
       type,
       param: unknownPath ? null : tooLong ? prompt : paramOf(error),
-      code: unknownPath ? 'unknown_url' : code,
+      code: unknownPath ? 'unknown_url' : (codeByField(error) ?? code),
     },
   }
+}
+
+/** What is not there, or can't be trained on, by the parameter that named it. */
+const CODES: Record<string, string> = {
+  id: 'file_not_found',
+  fine_tune_id: 'fine_tune_not_found',
+  training_file: 'invalid_training_file',
+  validation_file: 'invalid_validation_file',
+}
+
+function codeByField({ code, errors }: ServiceError): string | undefined {
+  const field = errors?.[0]?.field ?? ''
+  if (field.endsWith('_file') ? code === 'unprocessable' : code !== 'not_found') return undefined
+  return CODES[field]
 }
 
 function paramOf({ code, errors }: ServiceError): string | null {

@@ -3,15 +3,28 @@ import type { Kysely, Transaction } from 'kysely'
 import type { NewEvent, Store } from './port.ts'
 import { type Tables, toEvent } from './schema.ts'
 
-export function createEvents(db: Kysely<Tables>): Pick<Store, 'eventsAfter'> {
+export function createEvents(db: Kysely<Tables>): Pick<Store, 'eventsAfter' | 'eventsBefore'> {
   return {
-    async eventsAfter(jobId, after, limit) {
+    async eventsAfter(jobId, after, limit, types) {
       const rows = await db
         .selectFrom('events')
         .selectAll()
         .where('job_id', '=', jobId)
         .where('id', '>', after)
+        .$if(types !== undefined, (query) => query.where('type', 'in', types ?? []))
         .orderBy('id')
+        .limit(limit)
+        .execute()
+      return rows.map(toEvent)
+    },
+
+    async eventsBefore(jobId, before, limit) {
+      const rows = await db
+        .selectFrom('events')
+        .selectAll()
+        .where('job_id', '=', jobId)
+        .where('id', '<', before)
+        .orderBy('id', 'desc')
         .limit(limit)
         .execute()
       return rows.map(toEvent)

@@ -1,4 +1,4 @@
-import type { Dataset, Evaluation, JobEvent, JobState, Scope } from '@mlx-training/contract'
+import type { Dataset, Evaluation, EventType, JobEvent, JobState, Scope } from '@mlx-training/contract'
 import type { Job, NewJob } from '../jobs/port.ts'
 
 export type NewEvent = Pick<JobEvent, 'type' | 'data'>
@@ -142,7 +142,10 @@ export interface Store {
   removed(jobId: string): Promise<void>
   /** Kept within the last 24 h. */
   answer(principal: string, key: string): Promise<Pick<KeptAnswer, 'fingerprint' | 'answer'> | null>
-  eventsAfter(jobId: string, after: number, limit: number): Promise<JobEvent[]>
+  /** The oldest first; of those types alone where they are named. */
+  eventsAfter(jobId: string, after: number, limit: number, types?: readonly EventType[]): Promise<JobEvent[]>
+  /** The newest first. */
+  eventsBefore(jobId: string, before: number, limit: number): Promise<JobEvent[]>
   key(id: string): Promise<ApiKey | null>
   /** Those that are not revoked, the oldest first. */
   keys(): Promise<ApiKey[]>

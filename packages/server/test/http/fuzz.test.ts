@@ -98,6 +98,13 @@ const RIGHT: { [N in RouteName]?: object } = {
   evaluateStart: { models: ['./tiny'], dataset: { dataset_path: 'data.json' }, max_samples: 2 },
   compare: { models: ['./tiny', 'fine-tuned/none'], prompt: 'Hi', reference: 'Hi', stream: false },
   openaiChat: { messages: [{ role: 'user', content: 'Hi' }], model: './tiny', stop: 'x', tools: [], max_tokens: 5 },
+  fineTuningCreate: {
+    model: './tiny',
+    suffix: 's',
+    metadata: { a: 'b' },
+    method: { type: 'supervised' },
+    training: {},
+  },
   openaiCompletions: { prompt: ['Hi'], model: './tiny', logprobs: 1, echo: null, seed: 1 },
 }
 /** Fields that are objects, whose inside is replaced as well. */
@@ -113,7 +120,10 @@ function nearlyRight(name: RouteName): fc.Arbitrary<object> {
   const right = RIGHT[name] ?? {}
   const replaced = fc.constantFrom(...Object.keys(right)).chain((key) => strange.map((value) => ({ [key]: value })))
   const inner = strange.map((dataset_path) => (name in INSIDE ? { [INSIDE[name] ?? '']: { dataset_path } } : {}))
-  const own = () => (name === 'trainStart' || name === 'trainClone' ? { experiment_name: `e${++count}` } : {})
+  const own = () => {
+    if (name === 'fineTuningCreate') return { training_file: dataset.replace('ds_', 'file-') }
+    return name === 'trainStart' || name === 'trainClone' ? { experiment_name: `e${++count}` } : {}
+  }
   return fc.oneof(replaced, inner, fc.constant({})).map((change) => ({ ...own(), ...right, ...change }))
 }
 
