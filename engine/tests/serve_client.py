@@ -16,8 +16,10 @@ from tiny import make_tiny_model
 ALL = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"]
 
 
-def make_adapter(path: Path, base: Path, *, rank: int = 4, keys: list[str] = ALL, seed: int = 1, dora=False) -> Path:
-    """As mlx-lm writes them, with random matrices large enough to change every answer."""
+def make_adapter(
+    path: Path, base: Path, *, rank: int = 4, keys: list[str] = ALL, seed: int = 1, dora=False, size: float = 0.3
+) -> Path:
+    """As mlx-lm writes them, with random matrices large enough to change every answer: normal ones times `size`."""
     loaded = load_model(base, dtype=mx.float32)
     loaded.model.freeze()
     config = {"rank": rank, "scale": 8.0, "dropout": 0.1, "keys": keys}
@@ -26,7 +28,7 @@ def make_adapter(path: Path, base: Path, *, rank: int = 4, keys: list[str] = ALL
     weights = {}
     for name, array in tree_flatten(loaded.model.trainable_parameters()):
         key, now = mx.random.split(key)
-        weights[name] = array if name.endswith(".m") else 0.3 * mx.random.normal(array.shape, key=now)
+        weights[name] = array if name.endswith(".m") else size * mx.random.normal(array.shape, key=now)
     path.mkdir(parents=True, exist_ok=True)
     mx.save_safetensors(str(path / "adapters.safetensors"), weights)
     kind = "dora" if dora else "lora"
