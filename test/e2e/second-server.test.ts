@@ -120,6 +120,7 @@ describe.skipIf(!OTHER)('a server named by MLX_TRAINING_TEST_OPENAI_SERVER', () 
       expect(whole).toMatchObject({ provider: name, finish_reason: expect.stringMatching(/stop|length/) })
       expect(whole.text.length).toBeGreaterThan(0)
       expect(whole.tokens_generated).toBeGreaterThan(0)
+      expect(whole.tokens_generated).toBeLessThanOrEqual(request.max_tokens) // it was asked in words that it knows
       expect(whole.prompt_tokens).toBeGreaterThan(0)
       const { texts, end } = await streamed(server, request)
       expect(texts.length).toBeGreaterThan(1)

@@ -13,7 +13,7 @@ import type { HostedOptions } from './hosted.ts'
 import { createLocalProvider, type LocalDeps } from './local-mlx.ts'
 import type { LookOptions } from './look.ts'
 import { ollama } from './ollama.ts'
-import { createOpenAIProvider } from './openai.ts'
+import { createOpenAIProvider, tokenLimitAt } from './openai.ts'
 import type { Availability, Provider } from './port.ts'
 import { type CostOf, loadPrices } from './prices.ts'
 
@@ -63,7 +63,7 @@ export function createProviders({ config, hosted, look, ...local }: ProvidersDep
   const { openai, anthropic, together } = config.providers
   const providers: Record<ProviderName, Provider> = {
     openai: createOpenAIProvider(
-      { ...remote('openai', openai), tokenLimit: 'max_completion_tokens', takes: PENALTIES },
+      { ...remote('openai', openai), tokenLimit: tokenLimitAt(openai.baseUrl), takes: PENALTIES },
       options,
       { ...LOOK, ...look },
     ),

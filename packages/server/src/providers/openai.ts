@@ -9,13 +9,20 @@ import type { Extra, GenerateInput, GenerateOutput, Provider } from './port.ts'
 export interface OpenAICompatible extends Remote {
   /** Of the OpenAI API; baseUrl when left out. */
   apiUrl?: string
-  /** OpenAI deprecated max_tokens, which its reasoning models refuse; the others know only that. */
-  tokenLimit: 'max_tokens' | 'max_completion_tokens'
+  /** What is sent first, see tokenLimitAt. */
+  tokenLimit: TokenLimit
   /** Fields of ours that its API has under the same names. */
   takes: readonly (keyof Extra)[]
   /** Continues plain text where the API's /completions would not (Ollama puts its chat template around it). */
   complete?: (client: OpenAI, input: GenerateInput, given: Try) => AsyncGenerator<GeneratePiece, GenerateOutput>
 }
+
+type TokenLimit = 'max_tokens' | 'max_completion_tokens'
+
+/** OpenAI deprecated max_tokens, which its reasoning models refuse; others know only that, and what they don't know they pass over
+ *  without a word: llama-cpp-python's server answered without any limit. A gateway to OpenAI's models says so, and is asked again. */
+export const tokenLimitAt = (baseUrl: string): TokenLimit =>
+  new URL(baseUrl).hostname === 'api.openai.com' ? 'max_completion_tokens' : 'max_tokens'
 
 /** OpenAI and what speaks its API: chat completions, and completions for plain text. */
 export function createOpenAIProvider(remote: OpenAICompatible, options: HostedOptions, look: LookOptions): Provider {
@@ -68,26 +75,34 @@ async function* chat(
   input: GenerateInput,
   given: Try,
 ): AsyncGenerator<GeneratePiece, GenerateOutput> {
-  const ask = (sampling: { temperature?: number; top_p?: number }) =>
+  const ask = (limit: TokenLimit, sampling: { temperature?: number; top_p?: number }) =>
     answered(given, (options) =>
       client.chat.completions.create(
         {
           ...common(input),
           ...sampling,
           messages: turns(input.messages ?? []),
-          [tokenLimit]: input.maxTokens,
+          [limit]: input.maxTokens,
           ...options,
         },
         { signal: given.signal },
       ),
     )
-  try {
-    return yield* ask({ temperature: input.temperature, top_p: input.topP })
-  } catch (error) {
-    if (!takesNoSampling(error as ApiError)) throw error
-    return yield* ask({})
+  let limit = tokenLimit
+  let sampling: object = { temperature: input.temperature, top_p: input.topP }
+  for (;;) {
+    try {
+      return yield* ask(limit, sampling)
+    } catch (error) {
+      if (limit === 'max_tokens' && wantsOtherLimit(error as ApiError)) limit = 'max_completion_tokens'
+      else if ('temperature' in sampling && takesNoSampling(error as ApiError)) sampling = {}
+      else throw error
+    }
   }
 }
+
+const wantsOtherLimit = (error: ApiError): boolean =>
+  error.status === 400 && /max_tokens.*max_completion_tokens/i.test(wordsOf(error))
 
 /** OpenAI's reasoning models refuse any temperature and top_p, and every request carries some: the contract's defaults. */
 const takesNoSampling = (error: ApiError): boolean =>

@@ -4,6 +4,7 @@ import type { Engine } from '../../src/engine/port.ts'
 import type { Models } from '../../src/models/port.ts'
 import type { HostedOptions } from '../../src/providers/hosted.ts'
 import { createProviders } from '../../src/providers/index.ts'
+import { tokenLimitAt } from '../../src/providers/openai.ts'
 import { ask, baseOf, config, failure, type Hosted, hosted, KEY, never } from './setup.ts'
 import { StandIn } from './stand-in.ts'
 
@@ -38,7 +39,7 @@ describe('OpenAI', () => {
     expect(server.received[0]?.body).toEqual({
       model: 'gpt-4.1',
       messages,
-      max_completion_tokens: 100,
+      max_tokens: 100, // elsewhere than at OpenAI, where it is max_completion_tokens
       temperature: 0.7,
       top_p: 0.9,
       stop: ['END'],
@@ -71,6 +72,18 @@ describe('OpenAI', () => {
       finishReason: 'length',
     })
     expect(server.received.map(({ body }) => 'temperature' in body || 'top_p' in body)).toEqual([true, false])
+  })
+
+  it('limits the answer in the words that the server knows', async () => {
+    expect(tokenLimitAt('https://api.openai.com/v1')).toBe('max_completion_tokens')
+    const { server, provider } = await start('openai')
+    server.play('no_max_tokens', 'no_temperature', 'length')
+    expect(await provider.generate(ask(), never)).toMatchObject({ finishReason: 'length' })
+    expect(server.received.map(({ body }) => [body.max_tokens, body.max_completion_tokens])).toEqual([
+      [100, undefined],
+      [undefined, 100],
+      [undefined, 100],
+    ])
   })
 
   it.each<[string, Partial<ServiceError>, RegExp]>([
