@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -84,10 +84,43 @@ test('train checks, starts and follows; what it made is listed, shown and asked'
   })
   let said = ''
   for (const stream of [talk.stdout, talk.stderr]) stream.on('data', (chunk) => (said += chunk))
-  talk.stdin.end('Hi\n/base\nHi again\n/nonsense\n/quit\n')
+  talk.stdin.end('Hi\n/base\nHi again\n/model nobody\n/nonsense\n/quit\n')
   expect(await once(talk, 'exit')).toEqual([0, null])
   expect(said).toContain('fine-tuned/first, beside')
   expect(said).toContain('/system TEXT')
+  expect(said).toMatch(/There is no model "nobody"\. There are:\n[\s\S]*^ {2}fine-tuned\/first$/m)
+
+  const nobody = await run(['chat', '--model', 'nobody'])
+  expect(nobody).toMatchObject({ code: 5, out: '' })
+  expect(nobody.error).toContain('  fine-tuned/first')
+}, 240_000)
+
+test('evaluate tells base against tuned, is followed, listed, and shown again', async () => {
+  const rows = JSON.parse(readFileSync(join(ROOT, 'examples', 'service_alpaca_eval.json'), 'utf8')) as object[]
+  writeFileSync(join(folder.path, 'held.json'), JSON.stringify(rows.slice(0, 4)))
+  const options = ['--max-seq-length', '128', '--generate-samples', '1', '--max-tokens', '2', '--models', './tiny']
+  const ended = await run(['evaluate', 'held.json', ...options, 'fine-tuned/first'])
+  expect(ended, ended.error).toMatchObject({ code: 0 })
+  expect(ended.out).toMatch(/^\.\/tiny +\d\.\d+ ± [\d.]+ +\d/m)
+  expect(ended.out).toMatch(/^against \.\/tiny +loss[\s\S]*^fine-tuned\/first +[−+]\d/m)
+  expect(ended.out).toMatch(/^answers of +ROUGE-L/m)
+  expect(ended.error).toMatch(/ev_\w+ started\n(.*\n)*.*fine-tuned\/first \(2 of 2\): \w+/)
+
+  const [listed] = JSON.parse((await run(['evaluate', '--json'])).out) as { id: string }[]
+  expect(listed?.id).toMatch(/^ev_/)
+  const again = await run(['evaluate', listed?.id ?? '', '--rows'])
+  expect(again.out).toMatch(/^row \d +(worst|improved|worsened)$/m)
+  const json = await run(['evaluate', listed?.id ?? '', '--json'])
+  expect(JSON.parse(json.out)).toMatchObject({ state: 'completed', results: [{ model: './tiny' }, {}] })
+  expect((await run(['evaluate'])).out).toContain(listed?.id)
+  const cancelled = await run(['evaluate', listed?.id ?? '', '--cancel'])
+  expect(cancelled).toMatchObject({ code: 0, out: `${listed?.id}: completed\n` })
+
+  expect(await run(['evaluate', 'held.json'])).toMatchObject({ code: 2, error: expect.stringContaining('--models') })
+  const gone = await run(['evaluate', 'held.json', '--models', './gone'])
+  expect(gone).toMatchObject({ code: 5, out: '', error: expect.stringContaining('./gone') })
+  const detached = await run(['evaluate', 'held.json', '--detach', '--models', './tiny'])
+  expect(detached).toMatchObject({ code: 0, out: expect.stringMatching(/^ev_\w+\n$/) })
 }, 240_000)
 
 // The last one goes on from what the first one made.
@@ -115,7 +148,10 @@ describe('what goes wrong is one line and a status', () => {
     ['no server', ['list', '--url', 'http://127.0.0.1:1'], 3, /No answer from http:\/\/127\.0\.0\.1:1/],
     ['a wrong key', ['list', '--key', 'nonsense'], 4, /The API key is not valid\. Give the key with --key/],
     ['no such experiment', ['status', 'nobody'], 5, /nobody/],
-    ['an experiment of that name', ['train', '--name', 'full', '--data', ALPACA, ...small, '--no-check'], 6, /full/],
+    ['an experiment of that name', ['train', '--name', 'full', '--data', ALPACA, ...small], 6, /full, completed.*--ov/],
+    ['a name that is none', ['train', '--name', 'a/b', '--data', ALPACA, ...small], 2, /--name can't be .*a\/b/],
+    ['no such evaluation', ['evaluate', `ev_${'0'.repeat(20)}`], 5, /ev_0/],
+    ['no such key', ['keys', 'revoke', 'nobody'], 5, /nobody/],
     ['a wrong field', ['train', '--data', ALPACA, ...small, '--no-check', '--epochs', '0'], 2, /epochs/],
     ['a wrong flag', ['list', '--nonsense'], 2, /unknown option/],
     ['a missing argument', ['status'], 2, /missing required argument/],

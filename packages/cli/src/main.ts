@@ -3,7 +3,7 @@ import { CommanderError } from 'commander'
 import { EXIT, explain, Stop } from './exit.ts'
 import { createProgram } from './program.ts'
 import pc from './screen/colours.ts'
-import { allowBrokenPipes, note } from './screen/print.ts'
+import { allowBrokenPipes, marked, note } from './screen/print.ts'
 import { sessionOf } from './session.ts'
 
 allowBrokenPipes()
@@ -20,7 +20,9 @@ try {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
   else {
     const { line, code } = explain(error, error instanceof Stop ? '' : sessionOf(program.opts()).url)
-    note(`${pc.red('✗')} ${line}`)
+    // A terminal has put ^C into the line.
+    if (code === EXIT.interrupted) note((process.stderr.isTTY ? '\n' : '') + line)
+    else note(marked(pc.red('✗'), line, process.stderr))
     process.exitCode = code
   }
 }

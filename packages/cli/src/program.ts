@@ -3,6 +3,7 @@ import type { Scope } from '@mlx-training/sdk'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { compare } from './commands/compare.ts'
 import { doctor } from './commands/doctor.ts'
+import { evaluate } from './commands/evaluate.ts'
 import * as follow from './commands/follow.ts'
 import { chat, generate } from './commands/generate.ts'
 import * as jobs from './commands/jobs.ts'
@@ -108,6 +109,23 @@ export function createProgram(version: string): Command {
     .option('--system <text>', 'a system turn')
     .option('--reference <text>', 'a good answer, to score by')
     .option('--max-tokens <tokens>', 'at most', whole)
+  add('evaluate [data]', 'models over held-out rows: loss, accuracy, scored answers; an id shows one again', evaluate)
+    .option('-m, --models <models...>', 'the first is the one to beat, e.g. SmolLM2-135M-Instruct fine-tuned/NAME')
+    .option('--samples <rows>', 'only so many, chosen by --seed', whole)
+    .option('--seed <seed>', 'of that choice', whole)
+    .option('--held-out <share>', 'only what a training with this validation_split holds out', number)
+    .option('--generate', 'also let them answer rows, and score the answers')
+    .option('--generate-samples <rows>', 'so many', whole)
+    .option('--max-tokens <tokens>', 'of an answer', whole)
+    .option('--max-seq-length <tokens>', 'longer rows are cut', whole)
+    .option('--batch-size <rows>', 'at a time', whole)
+    .option('--columns <names>', COLUMNS, pairs)
+    .option('--tags <names>', TAGS, pairs)
+    .option('--format <format>', 'instead of the one that is detected')
+    .option('--upload', 'send the data to the server instead of naming the file')
+    .option('--rows', 'also show rows that are worth looking at')
+    .option('--detach', 'start and do not follow')
+    .option('--cancel', 'end the evaluation of this id')
   add('models', 'what is here to train and to ask', library.models)
 
   const datasets = program

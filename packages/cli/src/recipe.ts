@@ -1,6 +1,5 @@
 /** What to train: a recipe file, flags over it, and `--set field=value` for what has no flag. */
 import { existsSync, readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
 import type { StartInput } from '@mlx-training/sdk'
 import { parse, YAMLParseError } from 'yaml'
 import { Stop } from './exit.ts'
@@ -105,6 +104,3 @@ function nameOf(model: string, now = new Date()): string {
   const stamp = `${two(now.getMonth() + 1)}${two(now.getDate())}-${two(now.getHours())}${two(now.getMinutes())}`
   return `${(base || 'run').slice(0, 80)}-${stamp}`
 }
-
-/** A local server sees the files of this machine, but stands in another folder. */
-export const absolute = (path: string) => (existsSync(path) ? resolve(path) : path)

@@ -1,7 +1,9 @@
 import type { ComparedAnswer } from '@mlx-training/sdk'
 import { EXIT, Stop } from '../exit.ts'
 import pc from '../screen/colours.ts'
-import { asJson, say } from '../screen/print.ts'
+import { plural } from '../screen/format.ts'
+import { asJson, harmless, marked, say } from '../screen/print.ts'
+import { waiting } from '../screen/waiting.ts'
 import type { Session } from '../session.ts'
 
 interface Options {
@@ -14,7 +16,8 @@ interface Options {
 /** One prompt to several models, one below the other. Throws Stop when none could answer. */
 export async function compare({ client, json }: Session, prompt: string, options: Options): Promise<void> {
   const { models, system, reference, maxTokens } = options
-  const compared = await client.compare({ models, prompt, system, reference, max_tokens: maxTokens })
+  const asking = client.compare({ models, prompt, system, reference, max_tokens: maxTokens })
+  const compared = await waiting(`asking ${plural(models.length, 'model')}`, asking)
   if (json) return asJson(compared)
   const answers = compared.items[0]?.answers ?? []
   say(answers.map(describe).join('\n\n'))
@@ -38,5 +41,5 @@ function describe({
     cost === null ? '' : `costs ${cost}`,
     scores === null ? '' : `ROUGE-L ${scores.rouge_l.toFixed(2)}, chrF ${scores.chrf.toFixed(2)}`,
   ].filter((fact) => fact !== '')
-  return `${pc.bold(model)}  ${pc.dim(facts.join(', '))}\n${error ? pc.red(error.detail) : text}`
+  return `${pc.bold(model)}  ${pc.dim(facts.join(', '))}\n${error ? pc.red(marked('✗', error.detail)) : harmless(text ?? '')}`
 }

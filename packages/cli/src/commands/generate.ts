@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline/promises'
 import type { ChatMessage, GenerateInput } from '@mlx-training/sdk'
 import { EXIT, Stop } from '../exit.ts'
 import pc from '../screen/colours.ts'
-import { asJson, note, say } from '../screen/print.ts'
+import { asJson, harmless, note, say } from '../screen/print.ts'
 import type { Session } from '../session.ts'
 
 export interface Sampling {
@@ -31,7 +31,7 @@ export async function generate({ client, json }: Session, prompt: string, option
   }
   if (json) return asJson(await client.generate(request))
   const answer = client.generate.stream(request)
-  await answer.text((piece) => process.stdout.write(piece))
+  await answer.text((piece) => process.stdout.write(harmless(piece)))
   say()
   const { usage, generation_time_ms: time, finish_reason } = answer.end ?? {}
   if (usage && time)
@@ -65,6 +65,10 @@ interface Talk {
 
 /** Until /quit or Ctrl-D. Ctrl-C ends an answer, and the talk when there is none. */
 export async function chat(session: Session, options: Sampling): Promise<void> {
+  if (options.model !== undefined) {
+    const problem = await unknownModel(session, options.model)
+    if (problem !== null) throw new Stop(problem, EXIT.notFound)
+  }
   const lines = createInterface({ input: process.stdin, output: process.stdout, terminal: process.stdin.isTTY })
   const talk: Talk = { messages: opening(options.system), options, base: null }
   let answering: AbortController | null = null
@@ -90,8 +94,11 @@ const opening = (system: string | undefined): ChatMessage[] =>
 async function obey(session: Session, talk: Talk, said: string): Promise<void> {
   const [command = '', ...words] = said.split(/\s+/)
   const rest = words.join(' ')
-  if (command === '/model' && rest) talk.options = { ...talk.options, model: rest }
-  else if (command === '/clear') talk.messages = opening(talk.options.system)
+  if (command === '/model' && rest) {
+    const problem = await unknownModel(session, rest)
+    if (problem !== null) return note(pc.yellow(problem))
+    talk.options = { ...talk.options, model: rest }
+  } else if (command === '/clear') talk.messages = opening(talk.options.system)
   else if (command === '/system') {
     talk.options = { ...talk.options, system: rest }
     talk.messages = opening(rest)
@@ -101,6 +108,21 @@ async function obey(session: Session, talk: Talk, said: string): Promise<void> {
     pc.dim([talk.options.model ?? 'the bundled model', talk.base && `beside ${talk.base}`].filter(Boolean).join(', ')),
   )
 }
+
+/** Why there is nobody to talk to, with who there is; null of a model that is listed, hosted, or named by its folder. */
+async function unknownModel({ client }: Session, model: string): Promise<string | null> {
+  if (HOSTED.test(model) || PATH.test(model)) return null
+  const { models } = await client.models()
+  const ids = models.flatMap(({ id, checkpoints }) => [id, ...checkpoints])
+  if (ids.includes(model) || ids.includes(revisionless(model))) return null
+  return `There is no model "${model}". There are:\n${models.map(({ id }) => `  ${id}`).join('\n')}`
+}
+
+/** `org/name@revision` is the same model; a checkpoint of a fine-tuned one is listed. */
+const revisionless = (model: string) => (model.startsWith('fine-tuned/') ? model : model.replace(/@.*$/, ''))
+
+const HOSTED = /^(openai|anthropic|together|ollama)\//
+const PATH = /^(\/|~\/|\.{1,2}(\/|$))|\.gguf$/i
 
 async function baseOf({ client }: Session, model: string | undefined): Promise<string | null> {
   const { models } = await client.models()
@@ -116,7 +138,7 @@ async function answer({ client }: Session, talk: Talk, said: string, signal: Abo
   const ask = (model: string | undefined) =>
     client.generate
       .stream({ ...fieldsOf({ ...talk.options, ...(model !== undefined && { model }) }), messages }, { signal })
-      .text((piece) => process.stdout.write(piece))
+      .text((piece) => process.stdout.write(harmless(piece)))
   try {
     if (talk.base !== null) {
       say(pc.dim(`${talk.base}:`))

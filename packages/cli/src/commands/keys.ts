@@ -1,8 +1,8 @@
 /** API keys of the service: who may do what. */
 import type { KeyInfo, Scope } from '@mlx-training/sdk'
-import pc from 'picocolors'
 import { each } from '../each.ts'
 import { EXIT, Stop } from '../exit.ts'
+import pc from '../screen/colours.ts'
 import { time } from '../screen/format.ts'
 import { asJson, note, say, table } from '../screen/print.ts'
 import type { Session } from '../session.ts'

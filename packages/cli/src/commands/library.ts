@@ -8,7 +8,7 @@ import type { CleanInput, DatasetSummary } from '@mlx-training/sdk'
 import { each } from '../each.ts'
 import { EXIT, Stop } from '../exit.ts'
 import { bytes, count, time } from '../screen/format.ts'
-import { asJson, say, table } from '../screen/print.ts'
+import { asJson, harmless, marked, say, table } from '../screen/print.ts'
 import type { Session } from '../session.ts'
 import { explainReport, type Reading } from './validate.ts'
 
@@ -82,8 +82,8 @@ export async function rows(
     say(`There are ${count(page.total)} rows${offset ? `, none from ${count(offset)} on` : ''}`)
   for (const { sample, line, row, text, issues } of page.rows) {
     say(`row ${sample}${line === null ? '' : `, line ${line}`}`)
-    say(row === null ? (text ?? '') : JSON.stringify(row, null, 2))
-    for (const { message } of issues) say(`• ${message}`)
+    say(row === null ? harmless(text ?? '') : JSON.stringify(row, null, 2))
+    for (const { message } of issues) say(marked('•', message))
   }
 }
 

@@ -7,10 +7,11 @@ import type {
   ValidateResponse,
 } from '@mlx-training/sdk'
 import { EXIT, Stop } from '../exit.ts'
-import { absolute } from '../recipe.ts'
+import { absolute } from '../place.ts'
 import pc from '../screen/colours.ts'
 import { bytes, count, percent, plural } from '../screen/format.ts'
-import { asJson, pairs, say, table } from '../screen/print.ts'
+import { asJson, harmless, pairs, say, table, warning } from '../screen/print.ts'
+import { waiting } from '../screen/waiting.ts'
 import type { Session } from '../session.ts'
 
 /** How a file is to be read: the flags that all who read one have. */
@@ -46,7 +47,7 @@ export async function validate({ client, local, json }: Session, file: string, o
     })
     return json ? asJson(preview) : say(mask(preview))
   }
-  const report = await client.datasets.validate({
+  const checking = client.datasets.validate({
     file_path: path,
     ...reading,
     ...(options.model !== undefined && { model_name: options.model, ...length }),
@@ -54,6 +55,7 @@ export async function validate({ client, local, json }: Session, file: string, o
       validation_path: local ? absolute(options.validation) : options.validation,
     }),
   })
+  const report = await waiting(`checking ${file}`, checking)
   if (json) asJson(report)
   else say(explainReport(report))
   if (!report.valid) throw new Stop(`${file} has ${plural(report.errors.length, 'error')}`, EXIT.bad)
@@ -116,7 +118,7 @@ function supervision({ model_name, tokens, limit, suggestion, warnings, ...repor
     ],
     suggestion ? ['advice', suggestion] : null,
   ])
-  return [lines, ...warnings.map((warning) => pc.yellow(`• ${warning}`))].join('\n')
+  return [lines, ...warnings.map(warning)].join('\n')
 }
 
 /** The row's text: trained tokens green, masked ones plain, cut and unused ones struck out. */
@@ -128,22 +130,25 @@ export function mask({ rows }: PreviewResponse): string {
     unused: (text: string) => pc.dim(pc.strikethrough(text)),
   }
   const plain = { trained: '+', masked: ' ', cut: 'x', unused: '-' }
-  const legend = `${colour.trained('trained')} ${colour.masked('masked')} ${colour.cut('cut')} ${colour.unused('unused')}`
   return rows
     .flatMap(({ sample, problem, notes, texts }) => [
       pc.bold(`row ${sample}`) + (problem ? `  ${pc.red(problem)}` : ''),
-      ...notes.map(({ message }) => pc.yellow(`• ${message}`)),
+      ...notes.map(({ message }) => warning(message)),
       ...texts.map(({ pieces, tokens }) => {
-        const numbers = pc.dim(
-          `${tokens.trained} trained, ${tokens.masked} masked, ${tokens.cut} cut, ${tokens.unused} unused`,
-        )
+        // Each in its colour: these are the legend, too.
+        const numbers = (['trained', 'masked', 'cut', 'unused'] as const)
+          .map((state) => colour[state](`${tokens[state]} ${state}`))
+          .join(', ')
         // Without colours a line a token, with a mark before it.
         const text = pc.isColorSupported
-          ? pieces.map(({ text, state }) => text.replace(/[^\n]+/g, colour[state])).join('')
+          ? pieces
+              .map(({ text, state }) => harmless(text).replace(/[^\n]+/g, colour[state]))
+              .join('')
+              .trimEnd()
           : pieces.map(({ text, state }) => `${plain[state]} ${JSON.stringify(text)}`).join('\n')
         return `${text}\n${numbers}`
       }),
     ])
-    .concat(pc.isColorSupported ? [legend] : ['+ trained, x cut, - unused'])
+    .concat(pc.isColorSupported ? [] : ['+ trained, x cut, - unused'])
     .join('\n')
 }

@@ -81,8 +81,11 @@ export class LiveView {
   }
 
   #numbers(): string {
-    const { metrics } = this.#status
+    const { metrics, queue_position: place } = this.#status
     const step = this.#step
+    if (this.#state === 'queued' && place !== null) return pc.dim(`place ${place + 1} in the queue`)
+    // Before the first step there is nothing to tell.
+    if (!step && metrics.tokens_per_second === 0) return ''
     const value = (key: string) => step?.[key] as number | undefined
     return [
       `loss ${loss(value('smoothed_loss') ?? metrics.smoothed_loss)}`,

@@ -1,6 +1,7 @@
 /** Where output goes: results to stdout, the rest to stderr. */
 import { stripVTControlCharacters } from 'node:util'
 import Table from 'cli-table3'
+import wrapAnsi from 'wrap-ansi'
 import pc from './colours.ts'
 
 /** A reader that is gone (`| head`) is no error. */
@@ -17,8 +18,8 @@ export const say = (line = '') => void process.stdout.write(`${line}\n`)
 export const note = (line: string) => void process.stderr.write(`${line}\n`)
 export const asJson = (value: unknown) => say(JSON.stringify(value, null, process.stdout.isTTY ? 2 : undefined))
 
-/** Characters of a line; a pipe gets as many as a usual terminal has. */
-export const width = () => process.stdout.columns || 80
+/** Characters of a line; a pipe gets whole lines, for grep and awk. */
+export const width = () => (process.stdout.isTTY ? process.stdout.columns || 80 : Number.POSITIVE_INFINITY)
 
 const NO_BORDERS = {
   top: '',
@@ -39,32 +40,46 @@ const NO_BORDERS = {
 }
 
 const GAP = 2
+/** What columns are made narrower to, first and at last: the first, which names the row, and the others. A time has 16. */
+const LEAST = [
+  [30, 16],
+  [30, 10],
+  [10, 10],
+] as const
 
 /**
- * Columns of texts; those whose numbers are in `right` end at the same place. What the line has no room for is wrapped
- * between words in the widest column.
+ * Columns of texts; those whose numbers are in `right` end at the same place. What the line has no room for is wrapped,
+ * between words where there are some, in the widest columns.
  */
-export function table(head: string[], rows: string[][], right: number[] = []): string {
+export function table(head: string[], rows: string[][], right: number[] = [], room = width()): string {
   const widths = head.map((title, column) => Math.max(...[title, ...rows.map((row) => row[column] ?? '')].map(visible)))
-  const widest = widths.indexOf(Math.max(...widths))
-  const others = widths.reduce((sum, one) => sum + one + GAP, -GAP) - (widths[widest] ?? 0)
-  widths[widest] = Math.max(10, Math.min(widths[widest] ?? 0, width() - others))
+  fit(widths, room)
+  const wrapped = (row: string[]) => row.map((text, column) => wrapAnsi(text, widths[column] ?? 0, { hard: true }))
   const made = new Table({
-    head: head.map((title) => pc.bold(title)),
+    head: wrapped(head.map((title) => pc.bold(title))),
     chars: NO_BORDERS,
     colWidths: widths,
-    wordWrap: true,
-    // A path that has no room in a line must not be shortened: it is broken where the line ends.
-    wrapOnWordBoundary: rows.every((row) => longestWord(row[widest] ?? '') <= (widths[widest] ?? 0)),
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
     colAligns: head.map((_, column) => (right.includes(column) ? 'right' : 'left')),
   })
-  made.push(...rows)
+  made.push(...rows.map(wrapped))
   return made
     .toString()
     .split('\n')
     .map((line) => line.trimEnd())
     .join('\n')
+}
+
+/** Takes from the widest of those that may become narrower until the line holds all. */
+function fit(widths: number[], room: number): void {
+  let over = widths.reduce((sum, one) => sum + one + GAP, -GAP) - room
+  for (const [name, other] of LEAST)
+    for (; over > 0; over--) {
+      const spare = widths.map((one, column) => (one > (column === 0 ? name : other) ? one : 0))
+      const widest = spare.indexOf(Math.max(...spare))
+      if (spare[widest] === 0) break
+      widths[widest] = (widths[widest] ?? 0) - 1
+    }
 }
 
 /** `label  value` lines. */
@@ -79,5 +94,26 @@ export function pairs(entries: (readonly [string, string] | null)[]): string {
   return lines.flat().join('\n')
 }
 
-const longestWord = (text: string) => Math.max(...text.split(/\s/).map(visible))
-const visible = (text: string) => stripVTControlCharacters(text).length
+/** A text that begins with a mark, its further lines under its first word; as it is where nobody looks. */
+export function marked(mark: string, text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  if (!stream.isTTY) return `${mark} ${text}`
+  const indent = visible(mark) + 1
+  const lines = wrapAnsi(text, Math.max(10, (stream.columns || 80) - indent), { hard: true }).split('\n')
+  return `${mark} ${lines.join(`\n${' '.repeat(indent)}`)}`
+}
+
+export const warning = (text: string) => pc.yellow(marked('•', text))
+
+/** What others wrote, models too, may not steer the terminal that it is shown on. */
+export const harmless = (text: string, stream: NodeJS.WriteStream = process.stdout) =>
+  stream.isTTY ? text.replace(CONTROL, '\ufffd') : text
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g
+
+/** Places on the line: two for a character of East Asia, or an emoji. */
+const visible = (text: string) => {
+  const plain = stripVTControlCharacters(text)
+  return [...plain].length + (plain.match(WIDE)?.length ?? 0)
+}
+const WIDE =
+  /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Emoji_Presentation}\uff01-\uff60]/gu

@@ -1,4 +1,4 @@
-import type { JobState } from '@mlx-training/sdk'
+import type { EvaluationState, JobState } from '@mlx-training/sdk'
 import pc from './colours.ts'
 
 const COLOURS: Record<JobState, (text: string) => string> = {
@@ -13,3 +13,14 @@ const COLOURS: Record<JobState, (text: string) => string> = {
 }
 
 export const state = (name: JobState): string => COLOURS[name](name)
+
+const OF_EVALUATIONS: Record<EvaluationState, (text: string) => string> = {
+  queued: pc.cyan,
+  running: pc.blue,
+  completed: pc.green,
+  failed: pc.red,
+  cancelled: pc.yellow,
+  interrupted: pc.red,
+}
+
+export const evaluationState = (name: EvaluationState): string => OF_EVALUATIONS[name](name)
