@@ -180,10 +180,12 @@ const { toolCalls } = await generateText({
 console.log(toolCalls.map(({ toolName, input }) => toolName + input.city))
 `
 
-/** The snippets of docs/openai.md, by language, with this server's address. */
-const snippets = [...readFileSync(join(ROOT, 'docs', 'openai.md'), 'utf8').matchAll(/^```(\w+)\n(.*?)^```$/gms)].map(
-  ([, language = '', code = '']) => ({ language, code: code }),
-)
+/** The snippets of docs/openai.md, by language; those about fine-tuning are run by fine-tuning.test.ts. */
+const [chapter = ''] = readFileSync(join(ROOT, 'docs', 'openai.md'), 'utf8').split('## Fine-tuning\n')
+const snippets = [...chapter.matchAll(/^```(\w+)\n(.*?)^```$/gms)].map(([, language = '', code = '']) => ({
+  language,
+  code: code,
+}))
 const COMMANDS: Record<string, (code: string) => [file: string, args: string[]]> = {
   js: (code) => [process.execPath, ['--input-type=module', '-e', code.includes("from 'ai'") ? code + MORE_AI : code]],
   python: (code) => [PYTHON, ['-c', code + MORE_PYTHON]],

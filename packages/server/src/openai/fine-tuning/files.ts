@@ -3,33 +3,33 @@ import { type DatasetSummary, type OpenAIFile, ServiceError } from '@mlx-trainin
 import type { Job } from '../../jobs/port.ts'
 import { fileId, resultsId, unixSeconds } from './ids.ts'
 
-const common = { object: 'file', expires_at: null } as const
-
 /** `errors`: of its report, where it is not valid. */
 export const fileOf = (
   { id, bytes, created_at, name, valid }: DatasetSummary,
   errors: readonly string[],
 ): OpenAIFile => ({
-  ...common,
   id: fileId(id),
+  object: 'file',
   bytes,
   created_at: unixSeconds(created_at),
   filename: name,
   purpose: 'fine-tune',
   status: valid ? 'processed' : 'error',
   status_details: valid ? null : errors.slice(0, 3).join(' | '),
+  expires_at: null,
 })
 
 /** Of a job that has ended. */
 export const resultsFile = (job: Job, bytes: number): OpenAIFile => ({
-  ...common,
   id: resultsId(job.id),
+  object: 'file',
   bytes,
   created_at: unixSeconds(job.completedAt ?? job.createdAt),
   filename: resultsName(job),
   purpose: 'fine-tune-results',
   status: 'processed',
   status_details: null,
+  expires_at: null,
 })
 
 export const resultsName = ({ name }: Job): string => `${name}.csv`
