@@ -15,7 +15,11 @@ export function short(value: number | null | undefined): string {
 export function number(value: number | null | undefined, digits = 4): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE
   const size = Math.abs(value)
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replace('e+', 'e')
+  if (size !== 0 && (size < 1e-3 || size >= 1e6))
+    return value
+      .toExponential(2)
+      .replace(/\.?0+e/, 'e')
+      .replace('e+', 'e')
   if (size >= 1000) return Math.round(value).toLocaleString('en')
   return String(Number(value.toPrecision(digits)))
 }
@@ -48,6 +52,15 @@ export function duration(seconds: number | null | undefined): string {
   if (whole < 86_400)
     return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
   return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`
+}
+
+/** The same to one or two digits, for narrow places: `45 s`, `3 min`, `2.2 h`, `3 d`. */
+export function brief(seconds: number | null | undefined): string {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE
+  if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`
+  if (seconds < 3570) return `${Math.round(seconds / 60)} min`
+  if (seconds < 86_400) return `${Number((seconds / 3600).toPrecision(2))} h`
+  return `${Number((seconds / 86_400).toPrecision(2))} d`
 }
 
 /** A moment as people say it: `just now`, `5 min ago`, then the date. */

@@ -10,7 +10,7 @@ export interface Column<T> {
   /** What to sort by; left out, the column can't be sorted. null goes to the end. */
   sort?: (row: T) => string | number | null
   align?: 'right'
-  /** Left out where the window is narrower: medium below 1200 px, wide below 1500 px. */
+  /** Left out where the window is narrower: medium below 1400 px, wide below 1700 px. */
   from?: 'medium' | 'wide'
   /** The name of the row: a heading on a phone. */
   main?: boolean
@@ -104,7 +104,7 @@ export function Table<T>(props: TableProps<T>) {
 }
 
 const classOf = <T,>({ align, from, main }: Column<T>) =>
-  [align === 'right' && 'right', from && `from-${from}`, main && 'main'].filter(Boolean).join(' ') || undefined
+  [align === 'right' && 'right', from && `from-${from}`, main && 'name-cell'].filter(Boolean).join(' ') || undefined
 
 function Head<T>({ column, sorting, onSort }: { column: Column<T> } & Pick<TableProps<T>, 'sorting' | 'onSort'>) {
   const { id, label, sort } = column
