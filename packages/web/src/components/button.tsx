@@ -14,6 +14,8 @@ export interface ButtonProps {
   /** Of a button with nothing but an icon; told to screen readers, and as a tooltip. */
   label?: string
   wide?: boolean
+  /** Of a button that shows and hides something. */
+  expanded?: boolean
   onClick?: (event: MouseEvent) => void
   children?: ComponentChildren
 }
@@ -28,6 +30,7 @@ export function Button({
   type = 'button',
   label,
   wide = false,
+  expanded,
   onClick,
   children,
 }: ButtonProps) {
@@ -50,7 +53,7 @@ export function Button({
       </a>
     )
   return (
-    <button {...common} type={type} disabled={disabled || busy} aria-busy={busy || undefined}>
+    <button {...common} type={type} disabled={disabled || busy} aria-busy={busy || undefined} aria-expanded={expanded}>
       {content}
     </button>
   )
