@@ -2,7 +2,6 @@ import '../styles/server.css'
 import { Badge } from '../components/badge.tsx'
 import { PageHead } from '../components/page-head.tsx'
 import { ErrorState, Skeleton } from '../components/states.tsx'
-import { duration } from '../format.ts'
 import { useFresh } from '../live/fresh.ts'
 import { isActive } from '../live/jobs.ts'
 import { can } from '../session.ts'
@@ -52,7 +51,6 @@ export default function Page() {
           <>
             <Badge tone={health.status === 'healthy' ? 'good' : 'bad'}>{health.status}</Badge>
             <span>Version {health.version}</span>
-            <span>up {duration((Date.parse(health.timestamp) - Date.parse(health.started_at)) / 1000)}</span>
           </>
         }
       />

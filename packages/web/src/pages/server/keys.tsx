@@ -86,7 +86,9 @@ const columnsOf = (own: string, onRevoke: (key: KeyInfo) => void): Column<KeyInf
     label: 'Actions',
     align: 'right',
     cell: (key) => (
-      <Button size="small" variant="ghost" icon="trash" label={`Revoke ${key.name}`} onClick={() => onRevoke(key)} />
+      <Button size="small" variant="ghost" icon="trash" label={`Revoke ${key.name}`} onClick={() => onRevoke(key)}>
+        Revoke
+      </Button>
     ),
   },
 ]

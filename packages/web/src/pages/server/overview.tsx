@@ -1,10 +1,11 @@
 import type { HealthResponse } from '@mlx-training/sdk'
 import { Progress, Stat } from '../../components/facts.tsx'
-import { count, megabytes, NONE } from '../../format.ts'
+import { count, duration, megabytes, moment, NONE } from '../../format.ts'
 
 const STATES = { ready: 'Ready', starting: 'Starting', unavailable: 'Unavailable' }
 
 export function Overview({ health }: { health: HealthResponse }) {
+  const up = (Date.parse(health.timestamp) - Date.parse(health.started_at)) / 1000
   const { engine, memory, active_jobs: active, queued_jobs: queued, max_concurrent_jobs: most } = health
   const used = memory.total_mb - memory.available_mb
   const share = Math.round((100 * used) / memory.total_mb)
@@ -36,6 +37,7 @@ export function Overview({ health }: { health: HealthResponse }) {
         value={`${active} of ${most}`}
         note={queued === 0 ? 'nothing waits' : `${count(queued)} in the queue`}
       />
+      <Stat label="Up for" value={duration(up)} note={`since ${moment(health.started_at)}`} />
     </div>
   )
 }

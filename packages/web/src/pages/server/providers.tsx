@@ -14,19 +14,22 @@ const STATES: Record<ProviderState, { text: string; tone: Tone }> = {
   unreachable: { text: 'unreachable', tone: 'warning' },
   not_ready: { text: 'not ready', tone: 'warning' },
 }
+const LOCAL = 'LocalMLXProvider'
 const NAMES: Record<string, { label: string; prefix: string }> = {
-  LocalMLXProvider: { label: 'MLX, on this server', prefix: '' },
+  [LOCAL]: { label: 'MLX, on this server', prefix: '' },
   OpenAIProvider: { label: 'OpenAI', prefix: 'openai/' },
   AnthropicProvider: { label: 'Anthropic', prefix: 'anthropic/' },
   TogetherProvider: { label: 'Together', prefix: 'together/' },
   OllamaProvider: { label: 'Ollama', prefix: 'ollama/' },
 }
 
+const localFirst = (a: Provider, b: Provider) => Number(b.name === LOCAL) - Number(a.name === LOCAL)
+
 export function Providers({ providers }: { providers: readonly Provider[] }) {
   return (
     <Card title="Providers">
       <ul class="lines">
-        {providers.map((provider) => (
+        {providers.toSorted(localFirst).map((provider) => (
           <Line key={provider.name} provider={provider} />
         ))}
       </ul>
