@@ -10,7 +10,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from engine_process import EngineProcess
 from mlx_engine.models.load import load_model
 from mlx_engine.protocol import ChatMessage
-from mlx_engine.serving.chat import chat_tokens, end_tokens
+from mlx_engine.serving.chat import chat_prompt, end_tokens
 from tiny import make_tiny_model
 
 ALL = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"]
@@ -102,7 +102,7 @@ def said(done: dict) -> dict:
 def expected(model_path: Path, text: str, limit: int, adapter: Path | None = None) -> tuple[str, int]:
     """Text and number of tokens that mlx-lm's own loading of base and adapter gives."""
     loaded = load_model(model_path, dtype=mx.float32, adapter_path=adapter)
-    prompt = chat_tokens(loaded.tokenizer, [ChatMessage(role="user", content=text)])
+    prompt = chat_prompt(loaded.tokenizer, [ChatMessage(role="user", content=text)]).tokens(loaded.tokenizer)
     tokens = greedy(loaded.model, prompt, end_tokens(loaded.tokenizer), limit)
     return loaded.tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)
 

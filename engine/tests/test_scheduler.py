@@ -1,12 +1,15 @@
 """Who is taken on, who waits, what is kept and what is given back."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from house import House, request
 from mlx_engine import kernels
+from mlx_engine.models.load import load_model
 from mlx_engine.protocol import Done, Error, Token
 from serve_client import make_adapter, make_letter
 from serving_soak import flat, soak
@@ -65,6 +68,64 @@ def test_a_long_prompt_does_not_hold_up_those_who_decode(endless):
     told = [active(house) for _ in range(12)]
     assert all("a" in ids for ids in told)
     assert not any("b" in ids for ids in told)
+
+
+class Tokenizing:
+    """Texts of 3,000 characters and more are tokenised only once `go` is set; `begun` says that one is about to be."""
+
+    def __init__(self, tokenizer: type, patch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        encode = tokenizer.encode
+
+        def held(tokenizer, text, *args, **options):
+            if len(text) >= 3000:
+                self.begun.set()
+                assert self.go.wait(60)
+            return encode(tokenizer, text, *args, **options)
+
+        patch.setattr(tokenizer, "encode", held)
+
+
+@pytest.fixture
+def tokenizing(endless, monkeypatch) -> Iterator[Tokenizing]:
+    tokenizer = load_model(endless, dtype=mx.float32, lazy=True).tokenizer._tokenizer
+    held = Tokenizing(type(tokenizer), monkeypatch)
+    yield held
+    held.go.set()
+
+
+def test_a_long_text_is_tokenised_while_others_decode_and_nobody_overtakes_it(endless, tokenizing):
+    house = House()
+    house.scheduler.submit(request("a", endless, max_tokens=400))
+    house.scheduler.step()
+    house.scheduler.submit(request("long", endless, prompt="ab" * 1500, max_tokens=2))
+    house.scheduler.submit(request("next", endless, max_tokens=2))
+    assert [active(house) for _ in range(5)] == [{"a"}] * 5
+    assert tokenizing.begun.wait(60)
+    assert [active(house) for _ in range(5)] == [{"a"}] * 5
+    tokenizing.go.set()
+    while "long" not in {work.request.id for batch in house.scheduler._batches for work in batch.works}:
+        assert "next" not in active(house)
+    house.run()
+    long, alone = house.ends()["long"], House().ask(request("b", endless, prompt="ab" * 1500, max_tokens=2))[0]
+    assert (long.text, long.prompt_tokens) == (alone.text, alone.prompt_tokens)
+
+
+def test_a_text_that_is_cancelled_or_refused_while_it_is_tokenised_lets_the_next_one_in(endless, tokenizing):
+    house = House()
+    for id, count in (("gone", 1500), ("far too long", 3000), ("next", 2)):
+        house.scheduler.submit(request(id, endless, prompt="ab" * count, max_tokens=2))
+    house.scheduler.step()  # waits for a moment, as there is nothing else to do
+    assert tokenizing.begun.is_set()
+    assert not house.frames
+    house.scheduler.cancel("gone")
+    assert house.ends()["gone"].finish_reason == "cancelled"
+    tokenizing.go.set()
+    house.run()
+    ends = house.ends()
+    assert ends["far too long"].kind == "context_length"
+    assert ends["next"].completion_tokens == 2
+    assert house.scheduler._aside._doing is None
 
 
 def test_bases_take_turns_and_one_without_room_waits_for_the_others_to_end(tmp_path):

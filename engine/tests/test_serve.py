@@ -9,7 +9,7 @@ from mlx_engine.models.bases import Bases, NoRoomYet
 from mlx_engine.models.load import load_model
 from mlx_engine.models.prompts import alpaca_text, conversation_text
 from mlx_engine.protocol import ChatMessage, EngineError
-from mlx_engine.serving.chat import chat_tokens
+from mlx_engine.serving.chat import chat_prompt
 from serve_client import expected, make_adapter, make_letter, make_parrot, prompt_length, said
 from tiny import STRICT, make_tiny_model
 
@@ -21,8 +21,8 @@ def test_greedy_answers_are_the_models_and_the_same_each_time(client, chat):
     text, count = expected(chat, "Give three tips", 12)
     assert (first["text"], first["completion_tokens"]) == (text, count)
     loaded = load_model(chat, dtype=mx.float32, lazy=True)
-    prompt = chat_tokens(loaded.tokenizer, [ChatMessage(role="user", content="Give three tips")])
-    assert first["prompt_tokens"] == len(prompt)
+    prompt = chat_prompt(loaded.tokenizer, [ChatMessage(role="user", content="Give three tips")])
+    assert first["prompt_tokens"] == len(prompt.tokens(loaded.tokenizer))
     client.ask(chat, "something else", temperature=1.0)
     assert said(client.ask(chat, "Give three tips")) == said(first)
 

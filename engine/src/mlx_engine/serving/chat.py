@@ -1,8 +1,9 @@
-"""Messages or plain text → prompt tokens, and the tokens that end an answer."""
+"""Messages → a prompt and its tokens, and the tokens that end an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,30 +25,44 @@ from mlx_engine.process import one_line
 from mlx_engine.protocol import ChatMessage, EngineError
 
 # Characters of a text for each token of the window that are tokenised before the rest: English has 4 to 5 to
-# a token, so what begins so is mostly too long. The loop that decodes stands still meanwhile: 2.7 s for 1 MB.
+# a token, so what begins so is mostly too long. All of 1 MB takes 2.7 s.
 _LOOK = 8
 # Tokens that a text which goes on may have fewer than its beginning, whose last word is cut.
 _SEAM = 64
 
 
-def chat_tokens(
-    tokenizer: TokenizerWrapper,
-    messages: Sequence[ChatMessage],
-    tools: list[Any] | None = None,
-    window: int | None = None,
-) -> list[int]:
+@dataclass(frozen=True)
+class Prompt:
+    """The text that is continued, and how the tokenizer takes it."""
+
+    text: str
+    options: Mapping[str, bool] = field(default_factory=dict)
+
+    def tokens(self, tokenizer: TokenizerWrapper, window: int | None = None) -> list[int]:
+        """EngineError('context_length') for a text that is far too long for the model's context window: not all of its
+        tokens are counted then. May run on any thread: the tokenizer lets go of Python's lock."""
+        if window is not None and len(self.text) > _LOOK * window:
+            least = len(tokenizer.encode(self.text[: _LOOK * window], **self.options)) - _SEAM
+            if least > window:
+                message = f"the prompt has more than {least} tokens, which leaves no room in"
+                raise EngineError("context_length", f"{message} the model's context window of {window}")
+        return tokenizer.encode(self.text, **self.options)
+
+
+def chat_prompt(tokenizer: TokenizerWrapper, messages: Sequence[ChatMessage], tools: list[Any] | None = None) -> Prompt:
     """Through the model's chat template, up to where the assistant speaks. Base models get the text that they were
     trained on (prompts.py): Stanford's for one instruction, a plain conversation otherwise. What a template has no
-    place for (tools, their calls and results, a system message) is put where training put it.
+    place for (tools, their calls and results, a system message) is put where training put it. For the main thread, as
+    templates are (deadline.py).
 
-    EngineError('invalid_parameters') when the template refuses the messages, 'context_length' as for text_tokens.
+    EngineError('invalid_parameters') when the template refuses the messages.
     """
     if not messages:
         raise EngineError("invalid_parameters", "messages is empty")
     if not tokenizer.has_chat_template:
         shown = with_calls_as_text(messages)
-        return text_tokens(tokenizer, _plain(tokenizer, with_tools(shown, tools) if tools else shown), window)
-    return _encoded(tokenizer, _accepted(tokenizer, messages, tools or None), window, add_special_tokens=False)
+        return Prompt(_plain(tokenizer, with_tools(shown, tools) if tools else shown))
+    return Prompt(_accepted(tokenizer, messages, tools or None), {"add_special_tokens": False})
 
 
 def with_system(messages: Sequence[ChatMessage], trained: str | None) -> list[ChatMessage]:
@@ -57,21 +72,6 @@ def with_system(messages: Sequence[ChatMessage], trained: str | None) -> list[Ch
     if trained is None or not turns or any(m.role == "system" for m in messages):
         return turns
     return [ChatMessage(role="system", content=trained), *turns]
-
-
-def text_tokens(tokenizer: TokenizerWrapper, text: str, window: int | None = None) -> list[int]:
-    """Plain text, after BOS where the tokenizer puts one. EngineError('context_length') for one that is far too
-    long for the model's context window: not all of its tokens are counted then."""
-    return _encoded(tokenizer, text, window)
-
-
-def _encoded(tokenizer: TokenizerWrapper, text: str, window: int | None, **options: bool) -> list[int]:
-    if window is not None and len(text) > _LOOK * window:
-        least = len(tokenizer.encode(text[: _LOOK * window], **options)) - _SEAM
-        if least > window:
-            message = f"the prompt has more than {least} tokens, which leaves no room in"
-            raise EngineError("context_length", f"{message} the model's context window of {window}")
-    return tokenizer.encode(text, **options)
 
 
 def end_tokens(tokenizer: TokenizerWrapper) -> set[int]:

@@ -12,7 +12,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_engine.models.load import LoadedModel
 from mlx_engine.protocol import FinishReason, Generate
 from mlx_engine.serving.answer import Answer
-from mlx_engine.serving.prompt import prompt_tokens
+from mlx_engine.serving.prompt import counted, prompt_of
 
 _PREFILL_TOKENS = 256  # of the prompt at a time; a cancel is seen between them
 
@@ -32,9 +32,9 @@ def generate(
     system: str | None = None,
 ) -> Iterator[str | Result]:
     """Yields pieces of text, then one Result. `is_cancelled` is asked before every token and every part of the prompt.
-    EngineError as prompt_tokens has it.
+    EngineError as prompt_of and counted have it.
     """
-    prompt, limit = prompt_tokens(loaded, request, system)
+    prompt, limit = counted(prompt_of(loaded, request, system), loaded, request.max_tokens)
     answer = Answer(loaded, ends, request, prompt, limit)
     cache = make_prompt_cache(loaded.model)
     for start in range(0, len(prompt) - 1, _PREFILL_TOKENS):

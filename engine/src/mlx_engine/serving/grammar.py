@@ -5,15 +5,13 @@ without anything computed for the schema beforehand: on SmolLM2's 49,152 tokens 
 ready in 30 ms. xgrammar brings PyTorch and Triton along; outlines-core computes an automaton of the whole schema first.
 What a schema may cost is limited by the library (its default limits), its size and depth by the server.
 
-A tokenizer's trie takes a second or more, once: that and the schemas are made on a thread of their own, while others
-decode.
+A tokenizer's trie takes a second or more, once: the scheduler has that and the schemas made aside, while others decode.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,7 +22,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from mlx_engine.models.load import LoadedModel
 from mlx_engine.process import one_line
-from mlx_engine.protocol import EngineError, Generate
+from mlx_engine.protocol import EngineError
 
 FIELD = "response_format.json_schema.schema"
 # Between the parts of a value. Without a limit a model that likes spaces never gets to the next part.
@@ -67,29 +65,14 @@ class Constraint:
 
 
 class Grammars:
-    """One at a time."""
+    """For one thread."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "grammar")
         self._tokenizers: WeakKeyDictionary[Any, LLTokenizer] = WeakKeyDictionary()
-        self._making: tuple[Generate, Future[Constraint]] | None = None
 
-    def constraint(self, loaded: LoadedModel, ends: set[int], request: Generate, patience: float) -> Constraint | None:
-        """None: not yet, although it was waited for `patience` seconds. EngineError('invalid_parameters') for a schema
-        that is wrong, too large, or has what the library doesn't know."""
-        if self._making is None or self._making[0] is not request:
-            self._making = (request, self._thread.submit(self._make, loaded, ends, request.json_schema))
-        try:
-            made = self._making[1].result(timeout=patience)
-        except TimeoutError:
-            return None
-        except BaseException:
-            self._making = None
-            raise
-        self._making = None
-        return made
-
-    def _make(self, loaded: LoadedModel, ends: set[int], schema: dict[str, Any]) -> Constraint:
+    def constraint(self, loaded: LoadedModel, ends: set[int], schema: dict[str, Any]) -> Constraint:
+        """EngineError('invalid_parameters') for a schema that is wrong, too large, or has what the library doesn't
+        know."""
         tokenizer = self._tokenizer(loaded)
         try:
             grammar = LLMatcher.grammar_from_json_schema(

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from mlx_engine.models.load import LoadedModel
 from mlx_engine.protocol import EngineError, Generate
-from mlx_engine.serving.chat import chat_tokens, text_tokens, with_system
+from mlx_engine.serving.chat import Prompt, chat_prompt, with_system
 
 
-def prompt_tokens(loaded: LoadedModel, request: Generate, system: str | None) -> tuple[list[int], int]:
-    """Tokens, and how many may follow: the request's limit or what is left of the context window. `system`: the system
-    turn that the model was trained with, for conversations that bring none.
+def prompt_of(loaded: LoadedModel, request: Generate, system: str | None) -> Prompt:
+    """`system`: the system turn that the model was trained with, for conversations that bring none. Plain text comes
+    after BOS where the tokenizer puts one. EngineError('invalid_parameters') for what the chat template refuses."""
+    if request.messages is None:
+        return Prompt(request.prompt or "")
+    return chat_prompt(loaded.tokenizer, with_system(request.messages, system), request.tools)
 
-    EngineError('invalid_parameters') for a prompt that is empty or refused by the chat template, 'context_length' for
-    one that is too long.
+
+def counted(prompt: Prompt, loaded: LoadedModel, max_tokens: int) -> tuple[list[int], int]:
+    """Its tokens, and how many may follow: `max_tokens` or what is left of the context window. On any thread.
+
+    EngineError('invalid_parameters') for a prompt that is empty, 'context_length' for one that is too long.
     """
     window = loaded.context_length
-    if request.messages is not None:
-        tokens = chat_tokens(loaded.tokenizer, with_system(request.messages, system), request.tools, window)
-    else:
-        tokens = text_tokens(loaded.tokenizer, request.prompt or "", window)
+    tokens = prompt.tokens(loaded.tokenizer, window)
     if not tokens:
         raise EngineError("invalid_parameters", "the prompt is empty")
     if window is None:
-        return tokens, request.max_tokens
+        return tokens, max_tokens
     if len(tokens) >= window:
         message = f"the prompt has {len(tokens)} tokens, which leaves no room in the model's context window of {window}"
         raise EngineError("context_length", message)
-    return tokens, min(request.max_tokens, window - len(tokens))
+    return tokens, min(max_tokens, window - len(tokens))

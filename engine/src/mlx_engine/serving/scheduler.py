@@ -8,22 +8,26 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mlx_engine.kernels import Kernels
 from mlx_engine.models.bases import Base, Bases, NoRoomYet, Served
 from mlx_engine.process import error_frame
 from mlx_engine.protocol import Choice, Done, EngineError, Error, Generate, Timing, Token
 from mlx_engine.serving.answer import Answer, Piece
+from mlx_engine.serving.aside import Aside, Result
 from mlx_engine.serving.batch import Batch, Work, poolable
+from mlx_engine.serving.chat import Prompt
 from mlx_engine.serving.grammar import Constraint, Grammars, copies
 from mlx_engine.serving.memory import bytes_of_position, refuse_if_never
 from mlx_engine.serving.prefixes import Prefixes
-from mlx_engine.serving.prompt import prompt_tokens
+from mlx_engine.serving.prompt import counted, prompt_of
 from mlx_engine.serving.settings import Settings
 from mlx_engine.serving.stack import Stack, stackable
 
 _LONGEST_WAIT = 60.0  # seconds that a busy engine asks for
-_GRAMMAR_PATIENCE = 0.05  # seconds; there is nothing else to do
+_PATIENCE = 0.05  # seconds that are waited for what is made aside when there is nothing else to do
+_SHORT = 2000  # characters that are tokenised at once: 5 ms on a busy machine, 2.7 µs each
 
 
 class _Served:
@@ -42,8 +46,8 @@ class _First:
 
     request: Generate
     served: Served
-    prompt: list[int]
-    limit: int
+    prompt: Prompt
+    counted: tuple[list[int], int] | None = None  # its tokens, and how many may follow
     constraint: Constraint | None = None
 
 
@@ -65,7 +69,8 @@ class Scheduler:
         self._batches: deque[Batch] = deque()
         self._served: dict[Base, _Served] = {}
         self._prefixes = Prefixes(settings.prompt_cache_bytes)
-        self._grammars: Grammars | None = None
+        self._grammars = Grammars()
+        self._aside = Aside()
         self._seconds = 1.0  # that a request takes, of late
 
     @property
@@ -84,7 +89,8 @@ class Scheduler:
     def cancel(self, id: str) -> None:
         for request, asked in [entry for entry in self._waiting if entry[0].id == id]:
             self._waiting.remove((request, asked))
-            self._first = None
+            if self._first is not None and self._first.request is request:
+                self._forget_first()
             choices = [Choice(text="", finish_reason="cancelled", completion_tokens=0)] * request.n
             timing = Timing(queue_seconds=time.monotonic() - asked, prefill_seconds=0.0, decode_seconds=0.0)
             self._send(_done(request.id, choices, timing))
@@ -146,28 +152,33 @@ class Scheduler:
                 self._send(error_frame(error, request.id))
                 self._bases.free_buffers()
             self._waiting.popleft()
-            self._first = None  # or it would keep a base from being unloaded
+            self._forget_first()
 
     def _take_on(self, request: Generate, asked: float) -> Work:
         served = self._bases.find(request.model_path, request.adapter_path, self._in_use)
         self._forget_gone()
         first = self._first
         if first is None or first.request is not request or first.served != served:
-            first = self._first = _First(request, served, *prompt_tokens(served.loaded, request, served.system))
+            first = self._first = _First(request, served, prompt_of(served.loaded, request, served.system))
+        if first.counted is None:
+            first.counted = self._counted(first)
         if request.json_schema is not None and first.constraint is None:
-            first.constraint = self._constraint(served, request)
-        prompt, limit, constraints = first.prompt, first.limit, copies(first.constraint, request.n)
+            make = partial(self._grammars.constraint, served.loaded, served.ends, request.json_schema)
+            first.constraint = self._made(make)
+        (prompt, limit), constraints = first.counted, copies(first.constraint, request.n)
         answers = [
             Answer(served.loaded, served.ends, request, prompt, limit, i, constraint)
             for i, constraint in enumerate(constraints)
         ]
         return Work(request, served, prompt, answers, limit, asked, time.monotonic())
 
-    def _constraint(self, served: Served, request: Generate) -> Constraint:
-        """NoRoomYet while it is being made; who decodes meanwhile isn't held up."""
-        self._grammars = self._grammars or Grammars()
-        patience = 0.0 if self._batches else _GRAMMAR_PATIENCE
-        made = self._grammars.constraint(served.loaded, served.ends, request, patience)
+    def _counted(self, first: _First) -> tuple[list[int], int]:
+        count = partial(counted, first.prompt, first.served.loaded, first.request.max_tokens)
+        return count() if len(first.prompt.text) <= _SHORT else self._made(count)
+
+    def _made(self, make: Callable[[], Result]) -> Result:
+        """For the request that is taken on. NoRoomYet as long as it is being made; others decode meanwhile."""
+        made = self._aside.result(self._first, make, 0.0 if self._batches else _PATIENCE)
         if made is None:
             raise NoRoomYet
         return made
@@ -203,6 +214,11 @@ class Scheduler:
         )
         self._batches.append(batch)
         return batch
+
+    def _forget_first(self) -> None:
+        """Or it would keep a base from being unloaded."""
+        self._first = None
+        self._aside.forget()
 
     def _forget_gone(self) -> None:
         """What belongs to bases that were unloaded."""
