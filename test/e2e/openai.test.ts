@@ -118,6 +118,37 @@ test('a tool is called', async () => {
   })
 }, 60_000)
 
+test('a call is forced, by its name and in a stream too, and is one whatever the model would have said', async () => {
+  const city = { $ref: '#/$defs/city' }
+  const inner = { type: 'object', properties: { city }, required: ['city'], additionalProperties: false }
+  const $defs = { city: { enum: ['Paris', 'Rome'] } }
+  const forecast = { type: 'function' as const, function: { name: 'forecast', parameters: { ...inner, $defs } } }
+  const stopAll = { type: 'function' as const, function: { name: 'stop_all' } }
+  const asked = { model, messages: question, temperature: 1.5, tools: [forecast, stopAll], max_tokens: 200 }
+  for (const seed of [1, 2, 3]) {
+    const { choices } = await client.chat.completions.create({ ...asked, tool_choice: 'required', n: 2, seed })
+    for (const { message, finish_reason } of choices) {
+      expect(finish_reason).toBe('tool_calls')
+      expect(message.content).toBeNull()
+      const [call, ...more] = message.tool_calls ?? []
+      expect(more).toEqual([])
+      const { name, arguments: text } = call?.type === 'function' ? call.function : { name: '', arguments: '' }
+      if (name === 'stop_all') expect(JSON.parse(text)).toEqual({})
+      else expect(['forecast Paris', 'forecast Rome']).toContain(`${name} ${JSON.parse(text).city}`)
+    }
+  }
+  const named = { type: 'function' as const, function: { name: 'stop_all' } }
+  const final = await client.chat.completions.stream({ ...asked, tool_choice: named }).finalMessage()
+  expect(final.tool_calls).toMatchObject([{ function: { name: 'stop_all', arguments: '{}' } }])
+  const cut = await client.chat.completions.create({ ...asked, tool_choice: named, max_tokens: 2 })
+  expect(cut.choices[0]).toMatchObject({ finish_reason: 'length', message: { content: expect.stringMatching(/^\{/) } })
+  const not = { type: 'function' as const, function: { name: 'x', parameters: { type: 'object', not: {} } } }
+  for (const stream of [false, true])
+    await expect(
+      client.chat.completions.create({ ...asked, tools: [not], tool_choice: 'required', stream }),
+    ).rejects.toMatchObject({ status: 400, param: 'tools', message: expect.stringContaining('not supported: ["not"]') })
+}, 120_000)
+
 test('an answer that is left in the middle makes room at once', async () => {
   const endless = {
     model: './tiny',

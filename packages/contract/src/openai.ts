@@ -84,7 +84,11 @@ export const ChatCompletionRequest = Type.Object(
     logprobs: orNull(Type.Boolean()),
     top_logprobs: orNull(Type.Integer({ minimum: 0, maximum: 20 })),
     tools: orNull(Type.Array(Tool, { maxItems: 128, description: 'Shown to the model by its chat template' })),
-    tool_choice: Type.Optional(textOr<string | object | null>('object', { description: '"auto" or "none"' })),
+    tool_choice: Type.Optional(
+      textOr<string | object | null>('object', {
+        description: '"auto", "none", "required" or {"type": "function", "function": {"name"}}',
+      }),
+    ),
     parallel_tool_calls: orNull(Type.Boolean({ description: 'false: at most one call' })),
     response_format: orNull(
       Type.Object({

@@ -1,6 +1,6 @@
 /** The routes under /v1: OpenAI's wire (openai/) over the providers that answer /generate. */
 import { createHash } from 'node:crypto'
-import type { EngineHealth, GeneratePiece } from '@mlx-training/contract'
+import type { ChatCompletionRequest, EngineHealth, GeneratePiece } from '@mlx-training/contract'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Engine } from '../engine/port.ts'
@@ -13,6 +13,7 @@ import { ChatChunks, chatCompletion } from '../openai/chat-answer.ts'
 import { completionInputs } from '../openai/completion.ts'
 import { CompletionChunks, completion } from '../openai/completion-answer.ts'
 import { openAIError } from '../openai/errors.ts'
+import { inWordsOfTools, isForced } from '../openai/forced-call.ts'
 import { openAIModel, openAIModels } from '../openai/models.ts'
 import { generateAll, streamAll } from '../openai/together.ts'
 import type { Providers } from '../providers/index.ts'
@@ -64,8 +65,10 @@ export function openai(deps: Deps): Facade {
       const client = clientSignal(reply, closing)
       try {
         if (!body.stream) return chatCompletion(head, body, await provider.generate(input, client.signal))
-        const pieces = provider.stream(input, client.signal)
+        const pieces = chatPieces(provider.stream(input, client.signal), body)
         return (await stream(reply, request, pieces, new ChatChunks(head, body), sseTimes)) as never
+      } catch (error) {
+        throw isForced(body.tool_choice) ? inWordsOfTools(error) : error
       } finally {
         client.release()
       }
@@ -87,6 +90,17 @@ export function openai(deps: Deps): Facade {
 
     openaiModels: async () => ({ object: 'list', data: await list() }),
     openaiModel: async ({ params }) => openAIModel(await list(), params.model),
+  }
+}
+
+async function* chatPieces<Output>(
+  pieces: AsyncGenerator<GeneratePiece, Output>,
+  { tool_choice }: ChatCompletionRequest,
+): AsyncGenerator<GeneratePiece, Output> {
+  try {
+    return yield* pieces
+  } catch (error) {
+    throw isForced(tool_choice) ? inWordsOfTools(error) : error
   }
 }
 

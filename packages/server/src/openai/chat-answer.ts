@@ -3,14 +3,17 @@ import type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, Genera
 import type { GenerateOutput } from '../providers/port.ts'
 import { choicesOf, type Head, usageOf } from './answers.ts'
 import { toolsOf } from './chat.ts'
+import { isForced } from './forced-call.ts'
 import { chatLogprobs } from './logprobs.ts'
-import { ToolCallReader } from './tool-calls.ts'
+import { type CallReader, type Read, ToolCallReader, WholeCallReader } from './tool-calls.ts'
 
 type Delta = ChatCompletionChunk['choices'][number]['delta']
 
-function readerFor(body: ChatCompletionRequest): ToolCallReader | null {
+function readerFor(body: ChatCompletionRequest): CallReader | null {
   const names = toolsOf(body).map(({ function: { name } }) => name)
-  return names.length === 0 ? null : new ToolCallReader(names, body.parallel_tool_calls === false ? 1 : undefined)
+  if (names.length === 0) return null
+  if (isForced(body.tool_choice)) return new WholeCallReader(names)
+  return new ToolCallReader(names, body.parallel_tool_calls === false ? 1 : undefined)
 }
 
 export function chatCompletion(head: Head, body: ChatCompletionRequest, output: GenerateOutput): ChatCompletion {
@@ -43,7 +46,7 @@ export class ChatChunks {
   readonly #head: Head
   readonly #body: ChatCompletionRequest
   readonly #withUsage: boolean
-  readonly #readers = new Map<number, ToolCallReader | null>()
+  readonly #readers = new Map<number, CallReader | null>()
   readonly #calls = new Map<number, number>()
 
   constructor(head: Head, body: ChatCompletionRequest) {
@@ -79,7 +82,7 @@ export class ChatChunks {
     return [this.#chunk(index, { role: 'assistant', content: '' })]
   }
 
-  #delta(index: number, { text, calls }: ReturnType<ToolCallReader['add']>): Delta | null {
+  #delta(index: number, { text, calls }: Read): Delta | null {
     if (text === '' && calls.length === 0) return null
     const before = this.#calls.get(index) ?? 0
     if (calls.length > 0) this.#calls.set(index, before + calls.length)

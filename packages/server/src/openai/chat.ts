@@ -2,6 +2,7 @@
 import type { ChatCompletionMessage, ChatCompletionRequest, ChatTurn, ToolCall } from '@mlx-training/contract'
 import type { GenerateInput, ResponseFormat } from '../providers/port.ts'
 import { responseFormat } from '../providers/response-format.ts'
+import { forcedFormat } from './forced-call.ts'
 import { extra, refused, sampling, unlimited } from './request.ts'
 
 /** Of OpenAI's fields that ask for another kind of answer. Others that are not known here are ignored, as OpenAI does. */
@@ -18,9 +19,10 @@ export function chatInput(body: ChatCompletionRequest, local: boolean): Omit<Gen
     if ((body as Record<string, unknown>)[field] != null) throw refused(field, message)
   if (body.top_logprobs != null && !body.logprobs) throw refused('top_logprobs', 'goes with logprobs: true')
   const tools = toolsOf(body)
-  const format = formatOf(body)
-  if (format && tools.length > 0)
+  const asked = formatOf(body)
+  if (asked && tools.length > 0)
     throw refused('response_format', 'can not be had with tools: an answer that keeps to it calls none')
+  const format = forcedFormat(body.tool_choice, tools) ?? asked
   return {
     messages: turns(body.messages),
     prompt: null,
@@ -36,8 +38,6 @@ export function chatInput(body: ChatCompletionRequest, local: boolean): Omit<Gen
 
 /** The tools that the model is to know, as it is shown them; none with tool_choice "none". */
 export function toolsOf({ tools, tool_choice: choice }: ChatCompletionRequest) {
-  if (choice != null && choice !== 'auto' && choice !== 'none')
-    throw refused('tool_choice', 'must be auto or none: a call can not be forced')
   if (choice === 'none') return []
   return (tools ?? []).map(({ type, function: { name, description, parameters } }) => ({
     type,

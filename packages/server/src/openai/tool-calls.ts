@@ -18,7 +18,33 @@ const CLOSE = '</tool_call>'
 const MAX_HELD = 65_536
 const MAX_SPACE = 100
 
-export class ToolCallReader {
+export interface CallReader {
+  /** What can be told now: text that is not the beginning of a call, and calls that are whole. */
+  add(text: string): Read
+  finish(): Read
+}
+
+/** Of an answer that is a call and nothing else, over several lines maybe. One that was cut short stays text. */
+export class WholeCallReader implements CallReader {
+  readonly #names: ReadonlySet<string>
+  #held = ''
+
+  constructor(names: Iterable<string>) {
+    this.#names = new Set(names)
+  }
+
+  add(text: string): Read {
+    this.#held += text
+    return { text: '', calls: [] }
+  }
+
+  finish(): Read {
+    const call = callOf(this.#held, this.#names)
+    return call ? { text: '', calls: [call] } : { text: this.#held, calls: [] }
+  }
+}
+
+export class ToolCallReader implements CallReader {
   readonly #names: ReadonlySet<string>
   readonly #most: number
   #held = ''
@@ -37,7 +63,6 @@ export class ToolCallReader {
     return this.#count > 0
   }
 
-  /** What can be told now: text that is not the beginning of a call, and calls that are whole. */
   add(text: string): Read {
     this.#held += text
     return this.#read(this.#held.length > MAX_HELD)
@@ -67,7 +92,7 @@ export class ToolCallReader {
         say(before)
         return { text, calls }
       }
-      const call = this.#callOf(found.inner)
+      const call = callOf(found.inner, this.#names)
       if (call) {
         say(before)
         this.#held = this.#held.slice((found.end ?? found.length) - before).trimStart()
@@ -95,20 +120,20 @@ export class ToolCallReader {
       length: held.length,
     }
   }
+}
 
-  #callOf(text: string): ChatToolCall | null {
-    try {
-      const { name, arguments: given, parameters } = JSON.parse(text)
-      if (!this.#names.has(name)) return null
-      const args = given ?? parameters ?? {}
-      return {
-        id: `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`,
-        type: 'function',
-        function: { name, arguments: typeof args === 'string' ? args : JSON.stringify(args) },
-      }
-    } catch {
-      return null
+function callOf(text: string, names: ReadonlySet<string>): ChatToolCall | null {
+  try {
+    const { name, arguments: given, parameters } = JSON.parse(text)
+    if (!names.has(name)) return null
+    const args = given ?? parameters ?? {}
+    return {
+      id: `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`,
+      type: 'function',
+      function: { name, arguments: typeof args === 'string' ? args : JSON.stringify(args) },
     }
+  } catch {
+    return null
   }
 }
 

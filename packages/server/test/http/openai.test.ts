@@ -169,7 +169,13 @@ test.each([
   [{ messages: user('x'), top_logprobs: 2 }, 'top_logprobs', /goes with logprobs/],
   [{ messages: user('x'), logit_bias: { 5: 1 } }, 'logit_bias', /not supported/],
   [{ messages: user('x'), functions: [] }, 'functions', /send tools/],
-  [{ messages: user('x'), tools: [weather], tool_choice: 'required' }, 'tool_choice', /can not be forced/],
+  [{ messages: user('x'), tool_choice: 'required' }, 'tool_choice', /there are no tools/],
+  [{ messages: user('x'), tools: [weather], tool_choice: 'any' }, 'tool_choice', /auto, none, required or/],
+  [
+    { messages: user('x'), tools: [weather], tool_choice: { type: 'function', function: { name: 'rain' } } },
+    'tool_choice',
+    /"rain", which is none/,
+  ],
   [{ messages: user('x'), response_format: { type: 'yaml' } }, 'response_format.type', /one of text/],
   [{ messages: user('x'), response_format: { type: 'json_schema' } }, 'response_format.json_schema.schema', /needed/],
   [
