@@ -24,7 +24,7 @@ declare module 'fastify' {
   }
 }
 
-const TAGS: Record<Route['tag'], string> = {
+export const TAGS: Record<Route['tag'], string> = {
   service: 'The service itself',
   keys: 'API keys and what they may do',
   training: 'Fine-tuning jobs',
@@ -211,7 +211,7 @@ function securityOf({ auth }: Route): object[] {
 }
 
 /** By what the route takes and does; every route may also answer 403 (host, origin), 429 and 500. */
-function failuresOf(route: Route): { status: number; answer: object }[] {
+export function failureCodes(route: Route): ErrorCode[] {
   const codes: ErrorCode[] = ['forbidden', 'internal']
   if (route.auth !== 'none') codes.push('unauthorized', 'rate_limited')
   if (route.params) codes.push('not_found', 'unprocessable')
@@ -224,6 +224,11 @@ function failuresOf(route: Route): { status: number; answer: object }[] {
   if (route.path === ROUTES.trainEstimate.path) codes.push('unavailable')
   if (route.path === ROUTES.ready.path) codes.push('unavailable')
   if (route.scope === 'generate') codes.push('provider_error', 'unavailable', 'provider_timeout')
+  return codes
+}
+
+function failuresOf(route: Route): { status: number; answer: object }[] {
+  const codes = failureCodes(route)
   if (route.error)
     return shaped(
       codes.map((code) => new ServiceError(code, 'Error message')),
