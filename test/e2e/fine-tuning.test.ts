@@ -55,7 +55,7 @@ while not any(event.type == "metrics" for event in jobs.list_events(long.id)):
     time.sleep(0.1)
 print(jobs.pause(long.id).status, jobs.resume(long.id).status)
 cancelled = jobs.cancel(long.id)
-print(cancelled.status, [one.id for one in jobs.list(extra_query={"metadata[of]": "python"})] == [long.id])
+print(cancelled.status, [one.id for one in jobs.list(metadata={"of": "python"})] == [long.id])
 def name(ask):
     try:
         ask()

@@ -138,9 +138,16 @@ function handlersOf(deps: AppDeps, closing: AbortSignal, open: OpenRequests): Ha
 
 /** By load balancers, monitors and dashboards, every second or so: told at debug, unless it failed. */
 const POLLED = new Set<string>(
-  [ROUTES.health, ROUTES.ready, ROUTES.metrics, ROUTES.trainStatus, ROUTES.trainList, ROUTES.trainHistory].map(
-    ({ path }) => path,
-  ),
+  [
+    ROUTES.health,
+    ROUTES.ready,
+    ROUTES.metrics,
+    ROUTES.trainStatus,
+    ROUTES.trainList,
+    ROUTES.trainHistory,
+    ROUTES.fineTuningGet,
+    ROUTES.fineTuningEvents,
+  ].map(({ path }) => path),
 )
 
 /** One line an answer: no query, body, key or prompt in it. */

@@ -62,10 +62,11 @@ export function fineTuning(deps: Deps): Pick<Handlers, FineTuningRoutes> {
 
   async function sourceOf(model: string): Promise<Job | null> {
     const named = parseFineTuned(model)
-    if (!named) return null
-    const job = await jobs.get(named.experiment)
+    if (!named && !model.startsWith('ft:')) return null
+    const job = named && (await jobs.get(named.experiment))
     if (job) return job
-    const message = `There is no model ${JSON.stringify(model.slice(0, 200))}. GET /v1/models lists those that are here`
+    const hint = named ? '' : ': what is fine-tuned here is called fine-tuned/NAME'
+    const message = `There is no model ${JSON.stringify(model.slice(0, 200))}${hint}. GET /v1/models lists those that are here`
     throw new ServiceError('not_found', message, { errors: [{ field: 'model', message }] })
   }
 

@@ -317,11 +317,14 @@ describe('create', () => {
   })
 
   test('a model that is not there', async () => {
+    const messages: string[] = []
     for (const model of ['./nobody', 'fine-tuned/nobody', 'ft:tiny:org::abc']) {
       const error = await refusal(create({ model }))
       expect(error).toBeInstanceOf(OpenAI.NotFoundError)
       expect(error).toMatchObject({ param: 'model', code: 'model_not_found' })
+      messages.push(error.message)
     }
+    expect(messages[2]).toContain('is called fine-tuned/NAME')
   })
 
   test('the same request with an Idempotency-Key is one job', async () => {
@@ -432,6 +435,27 @@ describe('jobs', () => {
     expect(await refusal(client.files.delete(results))).toMatchObject({ status: 400, param: 'id' })
     const models = (await client.models.list()).data.map((model) => model.id)
     expect(models).toEqual(expect.arrayContaining([job.fine_tuned_model, `${job.fine_tuned_model}@step-30`]))
+  })
+
+  test('the results of a long job are whole, and their size is told anew when it goes on', async () => {
+    const steps = (from: number, count: number) => Array.from({ length: count }, (_, i) => step(from + i, 1))
+    const completedAt = '2026-01-01T00:01:00Z'
+    await tell(id, { state: 'stopped', completedAt }, steps(1, 2500), { step: stepFrame({}) })
+    const results = id.replace('ftjob-', 'file-results-')
+    const size = async () => {
+      const { bytes } = await client.files.retrieve(results)
+      const text = await (await client.files.content(results)).text()
+      expect(bytes).toBe(text.length)
+      const head = await fetch(`${url}/v1/files/${results}/content`, {
+        method: 'HEAD',
+        headers: { 'x-api-key': ADMIN },
+      })
+      expect([head.status, head.headers.get('content-length')]).toEqual([200, String(bytes)])
+      return text.trim().split('\n').length
+    }
+    expect(await size()).toBe(2501)
+    await tell(id, {}, steps(2501, 10))
+    expect(await size()).toBe(2511)
   })
 
   test('every state has its word, and what goes with it', async () => {

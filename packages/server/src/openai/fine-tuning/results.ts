@@ -1,4 +1,5 @@
 /** The results file of a job: its losses by step, with the columns of OpenAI's. */
+import { setImmediate } from 'node:timers/promises'
 import type { EventType, JobEvent } from '@mlx-training/contract'
 import type { EventLog } from '../../events/port.ts'
 import type { Job } from '../../jobs/port.ts'
@@ -27,6 +28,8 @@ export function createResults(events: Pick<EventLog, 'after'>) {
       const last = page.at(-1)
       if (!last || page.length < PAGE) break
       after = last.id
+      // The store answers at once, so that nothing else would get its turn before the end of a long history.
+      await setImmediate()
     }
     const lines = [...rows].sort(([a], [b]) => a - b).map(([step, row]) => line(step, row))
     return `${[HEADER, ...lines].join('\n')}\n`
