@@ -39,7 +39,9 @@ def soak(folder: Path, seed: int, rounds: int, requests: int = 12) -> dict[str, 
                     id,
                     model,
                     chance.choice(adapters),
-                    prompt=chance.choice(["a", "ab ", f"{chance.randrange(9)} "]) * chance.randrange(1, 60),
+                    prompt=chance.choice(["a", "ab ", f"{chance.randrange(9)} "])
+                    * chance.choice([chance.randrange(1, 60)] * 15 + [1100]),  # long ones are tokenised aside
+                    stop=chance.choice([[], [], ["aba"]]),
                     max_tokens=chance.randrange(1, 60),
                     n=chance.choice([1, 1, 1, 2, 3]),
                     temperature=chance.choice([0.0, 1.0]),

@@ -1,16 +1,19 @@
 """Who is taken on, who waits, what is kept and what is given back."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from mlx_lm.models.cache import KVCache
 
 from house import House, request
 from mlx_engine import kernels
 from mlx_engine.models.load import load_model
 from mlx_engine.protocol import Done, Error, Token
+from mlx_engine.serving.prefixes import Prefixes
 from serve_client import make_adapter, make_letter
 from serving_soak import flat, soak
 from tiny import make_tiny_model
@@ -190,6 +193,21 @@ def test_the_prompt_cache_keeps_to_its_limit_and_goes_with_its_base(chat, tmp_pa
     assert {version[0] for version, _ in prefixes._entries.values()} <= {base.version for base in house.bases.loaded}
 
 
+def test_the_prompt_cache_holds_no_more_than_it_counts():
+    """Of a cache that has room for 256 positions, those that are known."""
+    prefixes = Prefixes(10**9)
+    before = mx.get_active_memory()
+    for entry in range(10):
+        layers = [KVCache() for _ in range(4)]
+        for layer in layers:
+            keys = mx.ones((1, 3, 20, 64))
+            layer.update_and_fetch(keys, keys)
+        prefixes.add((1, None), [entry] * 20, layers)
+    del layers, layer, keys
+    held = mx.get_active_memory() - before
+    assert 0 < held < 1.1 * prefixes.nbytes
+
+
 def test_more_adapters_than_slots_and_no_room_for_all(chat, models):
     adapters = [make_adapter(models / f"many-{i}", chat, rank=1 + i % 5, seed=i) for i in range(12)]
     alone = [House().ask(request("x", chat, adapter))[0].text for adapter in adapters]
@@ -198,6 +216,27 @@ def test_more_adapters_than_slots_and_no_room_for_all(chat, models):
     for turn in range(2):
         asked = [request(f"{turn}-{i}", chat, adapter) for i, adapter in enumerate(adapters)]
         assert [done.text for done in house.ask(*asked)] == alone
+
+
+def test_an_adapter_that_is_deleted_serves_whoever_has_it_and_nobody_else(chat, tmp_path):
+    tuned = make_adapter(tmp_path / "tuned", chat, seed=5)
+    options = {"text": "Tip", "max_tokens": 12}
+    alone = House().ask(request("x", chat, tuned, **options))[0].text
+    house = House(max_batch=3)
+    house.scheduler.submit(request("has it", chat, tuned, n=2, **options))
+    house.scheduler.submit(request("base", chat, **options))
+    house.scheduler.step()
+    house.scheduler.submit(request("waits", chat, tuned, **options))
+    house.scheduler.step()
+    shutil.rmtree(tuned)
+    house.run()
+    ends = house.ends()
+    assert [choice.text for choice in ends["has it"].choices] == [alone, alone]
+    assert ends["base"].text == House().ask(request("x", chat, **options))[0].text != alone
+    assert (ends["waits"].kind, ends["waits"].message) == (
+        "invalid_model",
+        f"{tuned}: no adapter: adapter_config.json is missing",
+    )
 
 
 def test_n_answers_differ_and_each_is_what_a_seed_makes_it(chat):

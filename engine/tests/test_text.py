@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -66,6 +67,30 @@ def test_special_tokens_have_no_text_and_a_broken_character_comes_at_the_end(tmp
     ids = tokens.encode("<|im_start|>é", add_special_tokens=False)
     assert [detokenizer.add(token) for token in ids[:-1]] == [""] * (len(ids) - 1)
     assert detokenizer.finish() == "\ufffd"
+
+
+class Counting:
+    """How many tokens are decoded at a time."""
+
+    def __init__(self, tokens):
+        self._tokens, self.most = tokens, 0
+
+    def decode(self, ids, **options):
+        self.most = max(self.most, len(ids))
+        return self._tokens.decode(ids, **options)
+
+
+@pytest.mark.parametrize("text", ["<|im_start|>", "\xe9"])
+def test_what_never_becomes_text_is_not_decoded_from_its_beginning_again_and_again(tmp_path, text):
+    """Special tokens, and bytes that begin a character and are followed by another that does."""
+    tokens = tokenizer(tmp_path)
+    endless, *_ = tokens.encode(text, add_special_tokens=False)
+    after = tokens.encode(" é中 so", add_special_tokens=False)
+    counting = Counting(tokens)
+    detokenizer = Detokenizer(counting)
+    shown = "".join([detokenizer.add(token) for token in [*[endless] * 500, *after]]) + detokenizer.finish()
+    assert shown == tokens.decode([*[endless] * 500, *after], skip_special_tokens=True)
+    assert counting.most <= 50
 
 
 def test_text_continues_what_came_before(tmp_path):
