@@ -77,13 +77,7 @@ export async function requireBase() {
     fingerprint(['.models', 'bench/lib/export_base.py', 'bench/peers/check_base.py']),
     async () => {
       console.log('• The base model in float32, for the peers …')
-      rmSync(BASE, { recursive: true, force: true })
-      await must('Exporting the base model', PYTHON, [
-        join(ROOT, 'bench', 'lib', 'export_base.py'),
-        MODEL,
-        BASE,
-        PROMPT,
-      ])
+      await exportBase()
       const found = askJson(PEERS_PYTHON, ['bench/peers/check_base.py', BASE])
       if (!(found.difference <= LOGIT_TOLERANCE))
         throw new Stop(`PyTorch's logits of the exported base differ from ours: ${JSON.stringify(found)}`)
@@ -91,6 +85,12 @@ export async function requireBase() {
     },
   )
   return { tolerance: LOGIT_TOLERANCE, ...stamp.result }
+}
+
+/** The base model in plain float32, as it is. */
+export async function exportBase() {
+  rmSync(BASE, { recursive: true, force: true })
+  await must('Exporting the base model', PYTHON, [join(ROOT, 'bench', 'lib', 'export_base.py'), MODEL, BASE, PROMPT])
 }
 
 const engineEnvironment = () => ({ ...process.env, PYTHONPATH: ENGINE_SOURCE, HF_HUB_OFFLINE: '1' })

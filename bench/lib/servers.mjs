@@ -4,8 +4,8 @@ import { createWriteStream, existsSync, mkdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { BUNDLED_MODEL, PYTHON, ROOT, run, Stop, VENV } from '../../scripts/lib.mjs'
-import { BASE, MODEL, requireLlama, WORK } from './environment.mjs'
+import { BUNDLED_MODEL, PYTHON, ROOT, Stop, VENV } from '../../scripts/lib.mjs'
+import { BASE, exportBase, requireLlama, WORK } from './environment.mjs'
 
 const HOME = join(WORK, 'generate') // stays: its jobs made the adapters
 const SERVER = join(ROOT, 'packages', 'server', 'dist', 'main.js')
@@ -29,8 +29,7 @@ export const SERVERS = {
     title: 'mlx_lm.server, MKL, float32 base',
     adapters: true,
     async start() {
-      if (!existsSync(join(BASE, 'config.json')))
-        await run(PYTHON, [join(ROOT, 'bench', 'lib', 'export_base.py'), MODEL, BASE, 'Hello'])
+      if (!existsSync(join(BASE, 'config.json'))) await exportBase()
       const port = await freePort()
       const url = `http://127.0.0.1:${port}`
       const env = {
