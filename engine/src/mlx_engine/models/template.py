@@ -85,15 +85,15 @@ def with_calls_as_text(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
 def fold(messages: Sequence[ChatMessage], *, fold_system: bool) -> list[ChatMessage]:
     """For templates that take only users and assistants in turn: tool results as user turns, neighbours of one role
     joined; with `fold_system` no system message either."""
-    folded: list[ChatMessage] = []
+    folded: list[tuple[str, list[str]]] = []
     for message in messages:
         system = message.role == "system" and not fold_system
         role = message.role if system or message.role == "assistant" else "user"
-        if folded and folded[-1].role == role:
-            folded[-1] = ChatMessage(role=role, content=f"{folded[-1].content}\n\n{message.content}")
+        if folded and folded[-1][0] == role:
+            folded[-1][1].append(message.content)
         else:
-            folded.append(ChatMessage(role=role, content=message.content))
-    return folded
+            folded.append((role, [message.content]))
+    return [ChatMessage(role=role, content="\n\n".join(contents)) for role, contents in folded]
 
 
 def hidden_roles(messages: Sequence[ChatMessage], text: str) -> str | None:

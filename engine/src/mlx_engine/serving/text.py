@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-_CONTEXT = 8  # tokens before the answer that decide how its first one is written
+_CONTEXT = 8  # tokens before the answer, or what is left of a long window, that decide how the next one is written
 _UNFINISHED = "\ufffd"
+_MOST = 32  # tokens that are waited for: a character has 4 bytes, so what has none by then is no text
 
 
 class Decoder(Protocol):
@@ -16,14 +17,16 @@ class Decoder(Protocol):
 class Detokenizer:
     """Adds a token, gives the text that it completes. Special tokens give none.
 
-    Decodes a window twice, without and with what is new, as transformers and vLLM do: works with every tokenizer,
-    and keeps the spaces that decoding tokens one by one would lose. `before`: what the text continues.
+    Decodes a window of tokens whose beginning is out already, as transformers and vLLM do: works with every tokenizer,
+    and keeps the spaces that decoding tokens one by one would lose. `before`: what the text continues. A step's time
+    doesn't grow with the answer, bytes that never become characters and special tokens without end included.
     """
 
     def __init__(self, tokenizer: Decoder, before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._window = list(before[-_CONTEXT:])
-        self._read = len(self._window)  # tokens of the window whose text is out
+        self._read = len(self._window)  # tokens of the window that are done with
+        self._told = len(self._decode(self._window))  # characters of its text that are out
 
     def add(self, token: int) -> str:
         self._window.append(token)
@@ -34,13 +37,19 @@ class Detokenizer:
         return self._new(final=True)
 
     def _new(self, *, final: bool) -> str:
-        known = self._decode(self._window[: self._read])
         text = self._decode(self._window)
-        if len(text) <= len(known) or (text.endswith(_UNFINISHED) and not final):
+        told, long = self._told, len(self._window) - self._read >= _MOST
+        unfinished = text.endswith(_UNFINISHED) and not final
+        if len(text) <= told or (unfinished and not long):
+            if long and not unfinished:
+                del self._window[self._read : -_CONTEXT]  # special tokens
             return ""
-        self._window = self._window[self._read :]
+        # The last character may yet become one, whatever is before it.
+        new = text[told : len(text) - 1 if unfinished else None]
+        self._window = self._window[-_CONTEXT if unfinished else self._read :]
         self._read = len(self._window)
-        return text[len(known) :]
+        self._told = len(self._decode(self._window)) - unfinished
+        return new
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)

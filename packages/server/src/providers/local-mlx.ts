@@ -47,7 +47,9 @@ export function createLocalProvider({ engine, ...deps }: LocalDeps): Provider {
         {
           signal,
           onToken(text, { index, logprobs: told }) {
-            if (told) logprobs.set(index, [...(logprobs.get(index) ?? []), ...told])
+            const known = logprobs.get(index)
+            if (told && known) known.push(...told)
+            else if (told) logprobs.set(index, [...told])
             push?.({ text, index, ...(told && { logprobs: told }) })
           },
         },
