@@ -12,8 +12,11 @@ const ADDRESS = `/playground?${new URLSearchParams([
   ['model', SECOND],
 ])}`
 
-const answerOf = (page: Page, model: string) => page.getByRole('region', { name: `Answer of ${model}` })
+const answerOf = (page: Page, model: string) => page.getByRole('article', { name: `Answer of ${model}` })
 const stateOf = (page: Page, model: string) => answerOf(page, model).last().locator('.badge')
+/** The address says which models there are. */
+const named = (page: Page, models: string[]) =>
+  page.waitForURL(({ searchParams }) => searchParams.getAll('model').join() === models.join())
 const ask = async (page: Page, text: string) => {
   await page.getByLabel('Message').fill(text)
   await page.getByLabel('Message').press('Enter')
@@ -44,10 +47,10 @@ describe.runIf(browserPath)('the playground', () => {
       await stateOf(page, model)
         .getByText(/finished|cut at max tokens/)
         .waitFor()
-    const texts = () => page.locator('.answer-text').allInnerTexts()
+    const texts = () => page.locator('.chat-answer-text').allInnerTexts()
     const [first, second] = await texts()
     expect(first).not.toBe(second)
-    expect(await page.locator('.answer-foot').first().textContent()).toMatch(/\d+ tokens/)
+    expect(await page.locator('.chat-answer-foot').first().textContent()).toMatch(/\d+ tokens/)
 
     // What was said before is in the next request, of each model its own.
     const asked = page.waitForRequest((request) => request.url().endsWith('/generate'))
@@ -92,6 +95,33 @@ describe.runIf(browserPath)('the playground', () => {
       .getByText(/finished|cut at max tokens/)
       .waitFor()
     await expectSound(watched)
+    await page.context().close()
+  })
+
+  test('what is wrong at a provider is said in its column, and the other answers; models are added and removed', async () => {
+    const watched = await openPage(browser, `${server.url}/playground?model=${FIRST}`, { width: 390, height: 844 })
+    const { page } = watched
+    await page.getByRole('button', { name: 'Add a model' }).click()
+    await page.getByRole('combobox', { name: 'Find a model' }).fill('openai/gpt-4.1')
+    await page.keyboard.press('Enter')
+    await named(page, [FIRST, 'openai/gpt-4.1'])
+    await page.getByRole('button', { name: 'Settings' }).click()
+    await page.getByLabel('Max tokens').fill('4')
+    await ask(page, 'Which port?')
+    await answerOf(page, 'openai/gpt-4.1').getByText('set OPENAI_API_KEY').waitFor()
+    await stateOf(page, FIRST)
+      .getByText(/finished|cut at max tokens/)
+      .waitFor()
+    // The browser itself tells of the answer 503.
+    expect(watched.errors.splice(0)).toEqual([expect.stringContaining('503')])
+    await page.getByRole('button', { name: 'Code', exact: true }).click()
+    await page.getByRole('dialog').getByText('curl -N').waitFor()
+    await expectSound(watched)
+    await page.keyboard.press('Escape')
+    await page.getByRole('button', { name: 'Remove gpt-4.1' }).click()
+    await named(page, [FIRST])
+    await page.getByRole('button', { name: 'Clear' }).click()
+    await page.getByText('Ask one question, see every answer').waitFor()
     await page.context().close()
   })
 })

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { Button } from '../components/button.tsx'
 import { PageHead } from '../components/page-head.tsx'
 import { EmptyState, ErrorState, Skeleton } from '../components/states.tsx'
-import { useLoad } from '../live/load.ts'
+import { useFresh } from '../live/fresh.ts'
 import { navigate, query } from '../router.ts'
 import { useTitle } from '../title.ts'
 import { CodeDialog } from './playground/code-dialog.tsx'
@@ -15,15 +15,18 @@ import { besideBase, type Choices, choicesOf } from './playground/models.ts'
 import { SettingsPanel } from './playground/settings-panel.tsx'
 import { Turn } from './playground/turn.tsx'
 
+/** Trainings end, and models of providers are not known at once. */
+const EVERY_MS = 10_000
 /** Where there is room beside the answers. */
 const WIDE = '(min-width: 1100px)'
 
 export default function Page() {
   useTitle('Playground')
-  const { data, error, reload } = useLoad(async (client, signal) => {
-    const [models, providers] = await Promise.all([client.models({ signal }), client.providers({ signal })])
+  const { data, error, reload } = useFresh(async (client, signal) => {
+    const options = { signal, maxRetries: 0 }
+    const [models, providers] = await Promise.all([client.models(options), client.providers(options)])
     return choicesOf(models, providers)
-  }, [])
+  }, EVERY_MS)
   const [settings, setSettings] = useState(() => window.matchMedia(WIDE).matches)
   const [code, setCode] = useState(false)
   useAddress(data)
@@ -51,7 +54,7 @@ export default function Page() {
       {data ? (
         <div class={settings ? 'playground with-settings' : 'playground'}>
           {settings && <SettingsPanel />}
-          <div class="conversation">
+          <div class="chat-conversation">
             <Columns choices={data} />
             <Conversation choices={data} />
             <Composer />
@@ -119,7 +122,7 @@ function Conversation({ choices }: { choices: Choices }) {
         title="Ask one question, see every answer"
         text="Each model answers on its own, as fast as it can. What was said before is sent with the next question."
       >
-        <div class="row examples">
+        <div class="row chat-examples">
           {EXAMPLES.map((example) => (
             <Button
               key={example}
@@ -136,7 +139,7 @@ function Conversation({ choices }: { choices: Choices }) {
       </EmptyState>
     )
   return (
-    <div class="turns">
+    <div class="chat-turns">
       {shown.map((turn, i) => (
         <Turn key={turn.id} turn={turn} last={i === shown.length - 1} />
       ))}

@@ -1,8 +1,7 @@
 /** A request as others would send it. The key is named, never written out. */
 import type { GenerateInput } from '@mlx-training/sdk'
-import type { CodeSample } from '../../components/code-tabs.tsx'
 
-export function samplesOf(request: GenerateInput, origin: string): CodeSample[] {
+export function samplesOf(request: GenerateInput, origin: string): { label: string; code: string }[] {
   return [
     { label: 'curl', code: curl(request, origin) },
     { label: 'SDK', code: sdk(request, origin) },

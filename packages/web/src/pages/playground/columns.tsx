@@ -7,11 +7,11 @@ import { type Choices, naming } from './models.ts'
 export function Columns({ choices }: { choices: Choices }) {
   const shown = columns.value
   return (
-    <div class="models">
-      <div class="side-by-side">
+    <div class="chat-models">
+      <div class="chat-side-by-side">
         {shown.map(({ id, model }, i) => (
-          <div key={id} class="model-slot">
-            <span class={`dot dot-${i + 1}`} aria-hidden="true" />
+          <div key={id} class="chat-model-slot">
+            <span class={`chat-dot chat-dot-${i + 1}`} aria-hidden="true" />
             <ModelPicker
               choices={choices}
               value={model}

@@ -20,7 +20,7 @@ export function Composer() {
   }, [])
   return (
     <form
-      class="composer"
+      class="chat-composer"
       onSubmit={(event) => {
         event.preventDefault()
         send()
@@ -54,7 +54,7 @@ export function Composer() {
           Send
         </Button>
       )}
-      <span id="playground-keys" class="composer-keys">
+      <span id="playground-keys" class="chat-composer-keys">
         {valid.value ? 'Enter sends, Shift+Enter begins a new line' : 'A setting has no valid value: see there'}
       </span>
     </form>

@@ -8,7 +8,7 @@ const MORE: ParameterName[] = ['top_k', 'min_p', 'repetition_penalty', 'presence
 export function SettingsPanel() {
   const { system, stop, raw } = settings.value
   return (
-    <aside class="card settings" aria-labelledby="settings-title">
+    <aside class="card chat-settings" aria-labelledby="settings-title">
       <header class="card-head">
         <h2 id="settings-title">Settings</h2>
         {changed.value && (
@@ -35,7 +35,7 @@ export function SettingsPanel() {
         {USUAL.map((name) => (
           <Parameter key={name} name={name} />
         ))}
-        <details class="more">
+        <details class="chat-more">
           <summary>More</summary>
           <div class="stack">
             {MORE.map((name) => (
@@ -67,7 +67,7 @@ function Parameter({ name }: { name: ParameterName }) {
   const { label, hint, min, max, step, slider, initial } = parameterOf(name)
   const text = settings.value[name]
   return (
-    <div class={slider ? 'parameter with-slider' : 'parameter'}>
+    <div class={slider ? 'chat-setting chat-slider' : 'chat-setting'}>
       <Field label={label} hint={hint} error={problemOf(name, text)}>
         {(props) => (
           <input

@@ -22,13 +22,13 @@ import { statisticsOf } from './statistics.ts'
 export function Turn({ turn, last }: { turn: TurnOf; last: boolean }) {
   const [editing, setEditing] = useState(false)
   return (
-    <article class="turn" aria-label={`Question: ${turn.prompt.slice(0, 80)}`}>
+    <article class="chat-turn" aria-label={`Question: ${turn.prompt.slice(0, 80)}`}>
       {editing ? (
         <Edit turn={turn} onEnd={() => setEditing(false)} />
       ) : (
-        <div class="question">
+        <div class="chat-question">
           <p>{turn.prompt}</p>
-          <div class="question-tools">
+          <div class="chat-question-tools">
             <CopyButton text={turn.prompt} label="Copy the question" />
             <Button
               size="small"
@@ -50,18 +50,18 @@ export function Turn({ turn, last }: { turn: TurnOf; last: boolean }) {
           </div>
         </div>
       )}
-      <div class="side-by-side">
+      <div class="chat-side-by-side">
         {columns.value.map((column, i) => {
           const answer = turn.answers[column.id]
           return answer ? (
             <AnswerCard key={column.id} turn={turn} column={column} at={i} answer={answer} last={last} />
           ) : (
-            <section key={column.id} class="answer absent" aria-label={column.model}>
+            <article key={column.id} class="chat-answer chat-absent" aria-label={column.model}>
               <p class="muted">Was not asked this</p>
               <Button size="small" icon="play" onClick={() => answerAgain(turn, column)}>
                 Ask
               </Button>
-            </section>
+            </article>
           )
         })}
       </div>
@@ -87,14 +87,14 @@ function AnswerCard({
   const { name, kind } = naming(model)
   const busy = state === 'waiting' || state === 'streaming'
   return (
-    <section class="answer" aria-label={`Answer of ${model}`} aria-busy={busy}>
-      <header class="answer-head">
-        <span class={`dot dot-${at + 1}`} aria-hidden="true" />
-        <span class="answer-model" title={model}>
+    <article class="chat-answer" aria-label={`Answer of ${model}`} aria-busy={busy}>
+      <header class="chat-answer-head">
+        <span class={`chat-dot chat-dot-${at + 1}`} aria-hidden="true" />
+        <span class="chat-answer-model" title={model}>
           {name}
         </span>
         <span class="picker-kind">{kind}</span>
-        <span class="answer-tools">
+        <span class="chat-answer-tools">
           {busy ? (
             <Button size="small" variant="ghost" icon="stop" label={`Stop ${name}`} onClick={() => stop(answer)} />
           ) : (
@@ -113,16 +113,16 @@ function AnswerCard({
           )}
         </span>
       </header>
-      <div class="answer-body">
+      <div class="chat-answer-body">
         {text !== '' && <AnswerText text={text} />}
         {state === 'waiting' && (
-          <p class="waiting">
+          <p class="chat-waiting">
             <span class="spinner" aria-hidden="true" />
             <span class="muted">Waiting for the first token</span>
           </p>
         )}
         {error && (
-          <p class="notice bad answer-error">
+          <p class="notice bad chat-answer-error">
             <Icon name="warning" />
             <span>{error}</span>
           </p>
@@ -130,7 +130,7 @@ function AnswerCard({
         {text === '' && state === 'done' && <p class="muted">The model said nothing.</p>}
       </div>
       <Statistics answer={shown} />
-    </section>
+    </article>
   )
 }
 
@@ -138,7 +138,7 @@ function Statistics({ answer }: { answer: Answer }) {
   const { facts, outcome } = statisticsOf(answer)
   if (facts.length === 0 && !outcome) return null
   return (
-    <footer class="answer-foot">
+    <footer class="chat-answer-foot">
       {outcome && <Badge tone={outcome.tone}>{outcome.text}</Badge>}
       {facts.map(({ text, meaning }) => (
         <span key={meaning} title={meaning}>
@@ -155,7 +155,7 @@ function Edit({ turn, onEnd }: { turn: TurnOf; onEnd: () => void }) {
   useEffect(() => area.current?.focus(), [])
   const save = () => text.trim() !== '' && askInstead(turn, text.trim())
   return (
-    <div class="question editing">
+    <div class="chat-question chat-editing">
       <textarea
         ref={area}
         class="input"

@@ -25,7 +25,7 @@ export function Addresses() {
 
 function Address({ url, label }: { url: string; label: string }) {
   return (
-    <span class="address">
+    <span class="server-address">
       <code>{url}</code>
       <CopyButton text={url} label={label} />
     </span>

@@ -78,7 +78,7 @@ function Form({ onClose, onCreated }: { onClose: () => void; onCreated: (key: Cr
             />
           )}
         </Field>
-        <fieldset class="scope-choice">
+        <fieldset class="server-scope-choice">
           <legend class="field-label">It may</legend>
           {SCOPES.map(({ scope, meaning }) => (
             <Checkbox
@@ -132,7 +132,7 @@ function Secret({ created, onClose }: { created: CreatedKey; onClose: () => void
     >
       <div class="stack">
         <p>Copy it now and keep it safe: it is shown this once, and can’t be told again.</p>
-        <div class="secret">
+        <div class="server-secret">
           <Field label="API key" quiet>
             {(props) => (
               <input

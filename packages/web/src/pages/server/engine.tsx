@@ -1,7 +1,7 @@
 import type { HealthResponse } from '@mlx-training/sdk'
 import { Badge, type Tone } from '../../components/badge.tsx'
 import { Card, Facts } from '../../components/facts.tsx'
-import { NONE, number } from '../../format.ts'
+import { number } from '../../format.ts'
 
 const TONES: Record<string, Tone> = {
   ok: 'good',
@@ -13,6 +13,17 @@ const TONES: Record<string, Tone> = {
 const CHECKS = { database: 'Database', engine: 'Engine', disk: 'Disk' }
 
 export function Engine({ health: { engine, checks } }: { health: HealthResponse }) {
+  const told: [string, string | null][] = [
+    ['Device', engine.device],
+    ['Back end', engine.backend],
+    ['Numbers', engine.dtype],
+    ['Matrix product', engine.gflops === null ? null : `${number(engine.gflops)} GFLOP/s`],
+    ['Kernels', engine.kernels],
+    ['MLX', engine.mlx_version],
+    ['mlx-lm', engine.mlx_lm_version],
+  ]
+  // A GPU has no kernels of ours, an engine that can't start nothing at all.
+  const known = told.filter(([, value]) => value !== null)
   return (
     <Card
       title="Engine"
@@ -22,16 +33,10 @@ export function Engine({ health: { engine, checks } }: { health: HealthResponse 
         </Badge>
       }
     >
-      {engine.reason && <p class="notice bad">{engine.reason}</p>}
+      {engine.reason && <p class="notice bad server-reason">{engine.reason}</p>}
       <Facts
         facts={[
-          ['Device', engine.device ?? NONE],
-          ['Back end', engine.backend ?? NONE],
-          ['Numbers', engine.dtype ?? NONE],
-          ['Matrix product', engine.gflops === null ? NONE : `${number(engine.gflops)} GFLOP/s`],
-          ...(engine.kernels === null ? [] : [['Kernels', engine.kernels] as const]),
-          ['MLX', engine.mlx_version ?? NONE],
-          ['mlx-lm', engine.mlx_lm_version ?? NONE],
+          ...known,
           [
             'Checks',
             <span key="checks" class="row">

@@ -52,7 +52,7 @@ export function Keys() {
             />
           )
         ) : (
-          <div class="padded">{error ? <ErrorState error={error} onRetry={reload} /> : <Skeleton />}</div>
+          <div class="server-padded">{error ? <ErrorState error={error} onRetry={reload} /> : <Skeleton />}</div>
         )}
       </Card>
       {creating && <CreateKey onClose={() => setCreating(false)} onCreated={reload} />}
@@ -114,7 +114,7 @@ async function revoke({ id, name }: KeyInfo, own: boolean, reload: () => void): 
 
 function Scopes({ scopes }: { scopes: readonly Scope[] }) {
   return (
-    <span class="row scopes">
+    <span class="row server-scopes">
       {scopes.map((scope) => (
         <Badge key={scope} tone={scope === 'admin' ? 'warning' : 'neutral'}>
           {scope}

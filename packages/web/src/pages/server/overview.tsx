@@ -20,7 +20,7 @@ export function Overview({ health }: { health: HealthResponse }) {
       <Stat
         label="Matrix product"
         value={engine.gflops === null ? NONE : `${count(Math.round(engine.gflops))} GFLOP/s`}
-        note="1024³, measured at start"
+        note={engine.gflops === null ? undefined : '1024³, measured at start'}
       />
       <Stat
         label="Memory in use"

@@ -28,7 +28,7 @@ const localFirst = (a: Provider, b: Provider) => Number(b.name === LOCAL) - Numb
 export function Providers({ providers }: { providers: readonly Provider[] }) {
   return (
     <Card title="Providers">
-      <ul class="lines">
+      <ul class="server-lines">
         {providers.toSorted(localFirst).map((provider) => (
           <Line key={provider.name} provider={provider} />
         ))}
@@ -42,8 +42,8 @@ function Line({ provider: { name, state, reason, checked_at, models = [] } }: { 
   const { text, tone } = STATES[state]
   return (
     <li>
-      <div class="row between">
-        <span class="provider">{label}</span>
+      <div class="row server-between">
+        <span class="server-provider">{label}</span>
         <span class="row">
           {checked_at && prefix !== '' && <span class="muted small">asked {ago(checked_at)}</span>}
           <Badge tone={tone}>{text}</Badge>
@@ -51,7 +51,7 @@ function Line({ provider: { name, state, reason, checked_at, models = [] } }: { 
       </div>
       {reason && <p class="muted small">{reason}</p>}
       {models.length > 0 && (
-        <details class="provider-models">
+        <details class="server-provider-models">
           <summary>
             {count(models.length)} {models.length === 1 ? 'model' : 'models'}
           </summary>

@@ -24,7 +24,7 @@ export function Queue({ jobs, memory, most }: Props) {
       title="Queue"
       actions={<span class="muted small">{most === 1 ? 'one job at a time' : `${most} jobs at a time`}</span>}
     >
-      <ul class="counts" aria-label="Experiments by state">
+      <ul class="server-counts" aria-label="Experiments by state">
         {counted
           .filter(([, n]) => n > 0)
           .map(([state, n]) => (
@@ -36,10 +36,10 @@ export function Queue({ jobs, memory, most }: Props) {
         {jobs.length === 0 && <li class="muted">No experiment yet</li>}
       </ul>
       {live.length > 0 ? (
-        <ul class="lines">
+        <ul class="server-lines">
           {live.slice(0, SHOWN).map((job) => (
             <li key={job.experiment_name}>
-              <div class="row between">
+              <div class="row server-between">
                 <a href={`/experiments/${encodeURIComponent(job.experiment_name)}`}>{job.experiment_name}</a>
                 <span class="muted small">{placeOf(job, memory.get(job.experiment_name))}</span>
               </div>
