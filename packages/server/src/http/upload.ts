@@ -1,20 +1,10 @@
 /** Routes that take a file: as multipart/form-data, or as the body itself. */
 import type { IncomingMessage } from 'node:http'
 import multipart from '@fastify/multipart'
-import {
-  ColumnMap,
-  type DatasetReading,
-  FileForm,
-  NAME_RULE,
-  ServiceError,
-  TagMap,
-  UploadQuery,
-} from '@mlx-training/contract'
+import { FileForm, ServiceError, UploadQuery } from '@mlx-training/contract'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { Static, TObject, TSchema } from 'typebox'
-import { Value } from 'typebox/value'
 import type { Library, Received, Upload } from '../datasets/library/port.ts'
-import { closest } from '../files/closest.ts'
+import { checkField, readingOf, safeName, unknownField, unprocessable } from './upload-fields.ts'
 
 /** Boundaries, headers and fields around the file. */
 const ENVELOPE_BYTES = 64 * 1024
@@ -40,7 +30,7 @@ type Read = Promise<{ received: Received; upload: Upload }>
 
 /** Puts the file of the request on the disk. ServiceErrors: what is wrong with the request, and those of `receive`. */
 export const readUpload = (request: FastifyRequest, query: UploadQuery, library: Uploading): Read =>
-  reading(request, library, (receive) =>
+  uploaded(request, library, (receive) =>
     request.isMultipart()
       ? readParts(request, query, UploadQuery, receive, library)
       : readBody(request.raw, query, receive),
@@ -48,13 +38,13 @@ export const readUpload = (request: FastifyRequest, query: UploadQuery, library:
 
 /** The same as OpenAI's clients send it: always a form, with what the file is for. */
 export const readFileForm = (request: FastifyRequest, library: Uploading): Read =>
-  reading(request, library, (receive) => {
+  uploaded(request, library, (receive) => {
     if (!request.isMultipart())
       throw unprocessable('file', 'is required: send multipart/form-data with the file as file, and purpose=fine-tune')
     return readParts(request, {}, FileForm, receive, library)
   })
 
-async function reading(request: FastifyRequest, library: Uploading, read: (receive: Receive) => Read): Read {
+async function uploaded(request: FastifyRequest, library: Uploading, read: (receive: Receive) => Read): Read {
   const { raw } = request
   const silence = setTimeout(
     () => raw.destroy(new ServiceError('timeout', `Nothing came for ${IDLE_MS / 1000} s`)),
@@ -118,7 +108,6 @@ async function readParts(
     }
     if (!file) throw unprocessable('file', 'is required: the data set itself, e.g. curl -F file=@data.jsonl')
     if (schema === FileForm && fields.purpose === undefined) throw unprocessable('purpose', 'is required: fine-tune')
-    for (const [field, value] of Object.entries(fields)) checkField(schema, field, value)
     const { purpose: _, ...checked } = fields as UploadQuery & { purpose?: unknown }
     const upload = { name: checked.name ?? file.name, fileName: file.name, reading: readingOf(checked) }
     return { received: file.received, upload }
@@ -127,71 +116,6 @@ async function readParts(
     throw error
   }
 }
-
-function checkField({ properties }: TObject, field: string, value: unknown): void {
-  const schema = properties[field] as TSchema & { enum?: string[] }
-  if (value === undefined || Value.Check(schema, value)) return
-  const rule = schema.enum
-    ? `${schema.enum.length > 1 ? 'one of ' : ''}${schema.enum.join(', ')}`
-    : field === 'name'
-      ? NAME_RULE
-      : 'JSON of up to 8192 bytes'
-  throw unprocessable(field, `must be ${rule}`)
-}
-
-/** A mangled part has no name at all, whatever the parser's types say. */
-function unknownField(name: string | undefined, known: string[]): ServiceError {
-  const field = name ?? ''
-  if (field.startsWith('expires_after'))
-    return unprocessable('expires_after', 'is not supported: files stay until they are deleted. Leave it out')
-  return unprocessable(field, `is not a known field (known are file, ${known.join(', ')})`)
-}
-
-/** How the file is to be read. */
-function readingOf({ format, columns, tags }: UploadQuery): DatasetReading {
-  return {
-    ...(format !== undefined && { format }),
-    ...(columns !== undefined && { columns: parsed('columns', ColumnMap, columns) }),
-    ...(tags !== undefined && { tags: parsed('tags', TagMap, tags) }),
-  }
-}
-
-/** A field that is JSON. */
-function parsed<Schema extends TObject>(field: string, schema: Schema, text: string): Static<Schema> {
-  const known = Object.keys(schema.properties).join(', ')
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    throw unprocessable(field, `must be JSON: an object of ${known}`)
-  }
-  if (Value.Check(schema, value)) return value
-  const unknown = isObject(value) && Object.keys(value).find((key) => !Object.hasOwn(schema.properties, key))
-  if (typeof unknown === 'string') {
-    const guess = closest(unknown, Object.keys(schema.properties))
-    const hint = guess ? `did you mean ${guess}?` : `known are ${known}`
-    throw unprocessable(field, `has ${JSON.stringify(unknown.slice(0, 100))}, which is not known (${hint})`)
-  }
-  const [error] = Value.Errors(schema, value)
-  const where = error?.instancePath ? `: ${error.instancePath.slice(1)} ${error.message}` : ''
-  throw unprocessable(field, `must be an object of ${known}, each a text of 1 to 200 characters${where}`)
-}
-
-const isObject = (value: unknown): value is object =>
-  value !== null && typeof value === 'object' && !Array.isArray(value)
-
-/** The last part of a path, without what a name can't hold. */
-function safeName(fileName: string | undefined): string {
-  const base = (fileName ?? '').split(/[/\\]/).at(-1) ?? ''
-  const name = base
-    .replaceAll(/\p{Cc}/gu, '')
-    .toWellFormed()
-    .trim()
-  return name === '' ? 'data' : [...name].slice(-200).join('')
-}
-
-const unprocessable = (field: string, message: string) =>
-  new ServiceError('unprocessable', `${field} ${message}`, { errors: [{ field, message }] })
 
 /** What the parser of multipart bodies throws, in words. */
 function explained(error: unknown): unknown {
