@@ -45,7 +45,7 @@ export function Actions({ status, refresh }: { status: StatusResponse; refresh: 
   return (
     <>
       {can('generate') && status.checkpoints.length > 0 && (
-        <Button icon="chat" href={`/playground?models=${encodeURIComponent(`fine-tuned/${name}`)}`}>
+        <Button icon="chat" href={`/playground?model=${encodeURIComponent(`fine-tuned/${name}`)}`}>
           Try it
         </Button>
       )}

@@ -79,7 +79,7 @@ const columnsOf = (name: string): Column<Checkpoint>[] => [
     cell: ({ model, step }) => (
       <span class="actions">
         {can('generate') && (
-          <Button size="small" icon="chat" href={`/playground?models=${encodeURIComponent(model)}`}>
+          <Button size="small" icon="chat" href={`/playground?model=${encodeURIComponent(model)}`}>
             Try
           </Button>
         )}
