@@ -1,6 +1,6 @@
 /** Curves over one x axis. Zoom by dragging, all of it by a double click; keys do the same. */
 import { useSignalEffect } from '@preact/signals'
-import { useEffect, useId, useMemo, useRef } from 'preact/hooks'
+import { useEffect, useId, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { number } from '../format.ts'
 import { palette } from './palette.ts'
 import { createPlot, type Line, type Plot } from './plot.ts'
@@ -55,6 +55,16 @@ export function Chart(props: ChartProps) {
   const current = useRef({ lines, shown, format, xFormat })
   current.current = { lines, shown, format, xFormat }
 
+  // The pointer moves more often than the page is to be rendered, so that values are written straight into the legend.
+  const tell = (at: ((line: number) => number | null) | null) => {
+    const { lines, shown, format } = current.current
+    for (const [i, line] of shown.entries()) {
+      const element = values.current[i]
+      if (element) element.textContent = valueText(at?.(lines.indexOf(line)) ?? lastOf(line), format)
+    }
+  }
+  useLayoutEffect(() => tell(null), [lines])
+
   // `shape` stands for what it reads.
   useEffect(() => {
     if (!host.current) return
@@ -66,13 +76,7 @@ export function Chart(props: ChartProps) {
       whole,
       format: (value) => current.current.format(value),
       xFormat: (value) => current.current.xFormat(value),
-      onCursor: (at) => {
-        for (const [i, line] of current.current.shown.entries()) {
-          const element = values.current[i]
-          const value = at?.(current.current.lines.indexOf(line)) ?? lastOf(line)
-          if (element) element.textContent = value === null ? '–' : current.current.format(value)
-        }
-      },
+      onCursor: tell,
     })
     plot.current = made
     return () => made.destroy()
@@ -105,9 +109,7 @@ export function Chart(props: ChartProps) {
                 ref={(element) => {
                   values.current[i] = element
                 }}
-              >
-                {valueText(lastOf(line), format)}
-              </span>
+              />
             </li>
           ))}
         </ul>
@@ -138,5 +140,5 @@ function spoken(line: Line, format: (value: number) => string): string {
   if (last === null) return 'no values yet'
   let low = last
   for (let i = 0; i < line.y.length; i++) if ((line.y[i] as number) < low) low = line.y[i] as number
-  return `last ${format(last)}, lowest ${format(low)}`
+  return `${line.y.length.toLocaleString('en')} values, last ${format(last)}, lowest ${format(low)}`
 }

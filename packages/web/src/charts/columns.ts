@@ -20,7 +20,7 @@ export class Column {
     return this.at(this.length - 1)
   }
 
-  /** A view: valid until the next push. */
+  /** A view: it does not grow with the column, and a column that was cut writes into it again. */
   view(): Float64Array {
     return this.#values.subarray(0, this.length)
   }

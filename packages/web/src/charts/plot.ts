@@ -1,6 +1,7 @@
 /** A uPlot that draws what is in sight of long curves, and hears keys. */
 import uPlot from 'uplot'
 import { curveColour, faint, palette } from './palette.ts'
+import { notAnyMore, soon } from './queue.ts'
 import { type Curve, thin } from './thin.ts'
 import { zoom } from './view.ts'
 
@@ -38,6 +39,9 @@ export interface Plot {
 /** 1, 2, 5, 10, 20, 50 … */
 const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat()
 
+/** So many lines are drawn one pixel wide, and with a point a pixel: without a graphics card, ten wide ones take 100 ms. */
+const MANY = 4
+
 const FONT = '11px system-ui, sans-serif'
 
 export function createPlot(host: HTMLElement, options: PlotOptions): Plot {
@@ -45,12 +49,16 @@ export function createPlot(host: HTMLElement, options: PlotOptions): Plot {
   const data = (): uPlot.AlignedData => {
     const lines = options.lines()
     range = zoom.peek() ?? extent(lines)
-    const { x, y } = thin(lines, ...range, Math.max(50, Math.floor(host.clientWidth - 68)))
+    const { x, y } = thin(
+      lines,
+      ...range,
+      Math.max(50, Math.floor((host.clientWidth - 68) / (lines.length >= MANY ? 2 : 1))),
+    )
     return [x, ...y] as uPlot.AlignedData
   }
   const plot = new uPlot(
     optionsOf(host, options, () => range),
-    data(),
+    [[]],
     host,
   )
   // Another round for what uPlot takes a frame to know: its own width.
@@ -60,12 +68,16 @@ export function createPlot(host: HTMLElement, options: PlotOptions): Plot {
     plot.setData(data())
   })
   resize.observe(host)
+  const update = () => plot.setData(data())
+  const redraw = () => plot.redraw(false, true)
   return {
-    update: () => plot.setData(data()),
-    redraw: () => plot.redraw(false, true),
+    update: () => soon(update),
+    redraw: () => soon(redraw),
     key: (event) => key(plot, event),
     destroy: () => {
       resize.disconnect()
+      notAnyMore(update)
+      notAnyMore(redraw)
       plot.destroy()
     },
   }
@@ -99,11 +111,17 @@ function optionsOf(host: HTMLElement, options: PlotOptions, range: () => [number
       },
       { ...axis, size: 58, gap: 4, space: 34, values: (_, splits) => splits.map((v) => (v === null ? '' : format(v))) },
     ],
-    series: [{}, ...options.lines().map((line) => seriesOf(line))],
+    series: [{}, ...options.lines().map((line) => seriesOf(line, options.lines().length >= MANY))],
     cursor: {
       y: false,
       drag: { x: true, y: false, setScale: false },
-      sync: { key: sync, setSeries: false, scales: ['x', null] },
+      // Where the pointer is, and no more: a drag that all charts heard would zoom all of them as often as there are charts.
+      sync: {
+        key: sync,
+        setSeries: false,
+        scales: ['x', null],
+        filters: { pub: (type) => /^mouse(move|leave)$/.test(type), sub: () => true },
+      },
       dataIdx: (plot, series, index) => nearest(plot.data[series] ?? [], index),
       points: { size: 6 },
       bind: {
@@ -118,7 +136,6 @@ function optionsOf(host: HTMLElement, options: PlotOptions, range: () => [number
         (plot) => {
           const { left, width } = plot.select
           if (width < 4) return
-          // Charts of other pages' keys hear nothing of it; those of this one all set the same.
           zoom.value = [plot.posToVal(left, 'x'), plot.posToVal(left + width, 'x')]
           plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false)
         },
@@ -137,9 +154,9 @@ function optionsOf(host: HTMLElement, options: PlotOptions, range: () => [number
   }
 }
 
-const seriesOf = ({ colour, faint: behind, points }: Line): uPlot.Series => ({
+const seriesOf = ({ colour, faint: behind, points }: Line, many: boolean): uPlot.Series => ({
   stroke: () => (behind ? faint(curveColour(colour), 0.28) : curveColour(colour)),
-  width: behind ? 1 : 1.75,
+  width: behind || many ? 1 : 1.75,
   points: { show: points ?? false, size: 6, fill: () => palette.peek().ground },
   // A null is a gap, a missing value is not: thin() tells them apart.
   spanGaps: false,

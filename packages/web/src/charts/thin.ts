@@ -24,21 +24,18 @@ export function thin(curves: readonly Curve[], from: number, to: number, width: 
     const first = Math.max(0, lowerBound(x, from) - 1)
     return [first, Math.min(x.length, lowerBound(x, to) + 2)] as const
   })
-  const points = ranges.reduce((sum, [first, end]) => sum + end - first, 0)
-  return points <= 2 * width * Math.max(1, Math.sqrt(curves.length))
-    ? every(curves, ranges)
-    : buckets(curves, ranges, from, to, width)
+  const points = ranges.map(([first, end]) => end - first)
+  const fits = Math.max(...points) <= 4 * width && points.reduce((sum, many) => sum + many, 0) <= ALL_AT_MOST
+  return fits ? every(curves, ranges) : buckets(curves, ranges, from, to, width)
 }
+
+/** Points of all curves that are drawn as they are: with times as x no two curves share one, and gaps cost, too. */
+const ALL_AT_MOST = 12_000
 
 type Range = readonly [first: number, end: number]
 
 function every(curves: readonly Curve[], ranges: readonly Range[]): Drawn {
-  const all = new Set<number>()
-  for (const [i, { x }] of curves.entries()) {
-    const [first, end] = ranges[i] as Range
-    for (let j = first; j < end; j++) all.add(x[j] as number)
-  }
-  const xs = Float64Array.from(all).sort()
+  const xs = unionOf(curves, ranges)
   const y = curves.map((curve, i) => {
     const [first, end] = ranges[i] as Range
     const column = new Array<number | null | undefined>(xs.length).fill(undefined)
@@ -50,6 +47,20 @@ function every(curves: readonly Curve[], ranges: readonly Range[]): Drawn {
     return column
   })
   return { x: Array.from(xs), y }
+}
+
+/** Ascending, each once. Typed arrays sort ten times as fast as a set of numbers is filled. */
+function unionOf(curves: readonly Curve[], ranges: readonly Range[]): Float64Array {
+  const all = new Float64Array(ranges.reduce((sum, [first, end]) => sum + end - first, 0))
+  let length = 0
+  for (const [i, { x }] of curves.entries()) {
+    const [first, end] = ranges[i] as Range
+    for (let j = first; j < end; j++) all[length++] = x[j] as number
+  }
+  all.sort()
+  let kept = 0
+  for (let i = 0; i < all.length; i++) if (kept === 0 || all[i] !== all[kept - 1]) all[kept++] = all[i] as number
+  return all.subarray(0, kept)
 }
 
 /** Lowest and highest of each bucket, in the order in which they come, at a quarter and three quarters of it. */

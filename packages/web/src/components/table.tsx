@@ -27,6 +27,8 @@ export interface TableProps<T> {
   columns: readonly Column<T>[]
   rows: readonly T[]
   rowKey: (row: T) => string
+  /** Cells break their words anywhere: long paths. */
+  wrapping?: boolean
   sorting?: Sorting
   onSort?: (sorting: Sorting) => void
   /** Keys of the rows that are chosen; without it there are no boxes. */
@@ -55,7 +57,7 @@ export function Table<T>(props: TableProps<T>) {
   }
   return (
     <div class="table-wrap">
-      <table class="table">
+      <table class={props.wrapping ? 'table wrapping' : 'table'}>
         <caption class="visually-hidden">{caption}</caption>
         <thead>
           <tr>

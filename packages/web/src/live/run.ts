@@ -5,6 +5,7 @@ import { useEffect, useMemo } from 'preact/hooks'
 import { client } from '../session.ts'
 import { returns } from './connection.ts'
 import { RunData } from './run-data.ts'
+import { untilVisible, whileVisible } from './visible.ts'
 
 export interface Run {
   name: string
@@ -55,7 +56,8 @@ function createRun(name: string): [Run, (left: AbortSignal) => Promise<void>] {
         run.complete.value = true
         run.error.value = null
         status.soon()
-        await readEvents(client.peek(), run, left, status.soon)
+        await whileVisible(left, (signal) => readEvents(client.peek(), run, signal, status.soon))
+        await untilVisible(left)
         status.soon()
         await resumed(run, status.soon, left)
       } catch (error) {

@@ -63,7 +63,7 @@ const lineOf = ({ name, data }: ComparedRun, colour: number, metric: Metric, by:
   label: name,
   colour,
   x: xOf(data, by),
-  y: smooth(data.metrics[metric].view().slice(), weight),
+  y: smooth(data.metrics[metric].view(), weight),
 })
 
 function Validation({ runs, version }: { runs: ComparedRun[]; version: number }) {

@@ -28,6 +28,7 @@ export function Differences({ names }: { names: readonly string[] }) {
           caption="Parameters that differ"
           rowKey={({ name }) => name}
           rows={rows}
+          wrapping
           columns={[
             { id: 'name', label: 'Parameter', main: true, cell: ({ name }) => <code class="parameter">{name}</code> },
             ...names.map((name, i) => ({

@@ -84,11 +84,10 @@ const columnsOf = (names: string[], lowest: number | null): Column<Row>[] => [
     cell: ({ speed }) => (speed === null ? '–' : short(Math.round(speed))),
     sort: ({ speed }) => speed,
   },
-  { id: 'model', label: 'Model', from: 'medium', cell: (row) => baseName(jobOf(row)?.model ?? '–') },
+  { id: 'model', label: 'Model', cell: (row) => baseName(jobOf(row)?.model ?? '–') },
   {
     id: 'method',
     label: 'Method',
-    from: 'medium',
     cell: (row) => {
       const job = jobOf(row)
       return job ? METHODS[job.method] : '–'

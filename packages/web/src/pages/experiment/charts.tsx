@@ -113,8 +113,7 @@ export const X_FORMATS: Record<Axis, (value: number) => string> = { step: (value
 /** A metric's curve, smoothed, over the values that it is made of. */
 function linesOf(data: RunData, metric: Metric, label: string, by: Axis, weight: number): Line[] {
   const x = xOf(data, by)
-  // A copy, since the columns grow under what is drawn.
-  const y = data.metrics[metric].view().slice()
+  const y = data.metrics[metric].view()
   if (weight === 0) return [{ label, colour: 0, x, y }]
   return [
     { label: `${label}, every step`, colour: 0, x, y, faint: true },
@@ -123,7 +122,7 @@ function linesOf(data: RunData, metric: Metric, label: string, by: Axis, weight:
 }
 
 export function xOf(data: RunData, by: Axis): Float64Array {
-  return by === 'step' ? data.step.view().slice() : data.at.view().map((at) => secondsSince(data, at))
+  return by === 'step' ? data.step.view() : data.at.view().map((at) => secondsSince(data, at))
 }
 
 const secondsSince = (data: RunData, at: number) => (at - data.at.at(0)) / 1000

@@ -62,6 +62,7 @@ export function Configuration({ status, own }: { status: StatusResponse; own: Lo
           caption="Configuration"
           rowKey={({ field }) => field}
           rows={shown}
+          wrapping
           columns={[
             {
               id: 'field',

@@ -8,7 +8,7 @@ import { count, moment, number } from '../../format.ts'
 import type { Run } from '../../live/run.ts'
 
 /** Newest first; more of a long history on request, so that the page stays light. */
-const PAGE = 200
+const PAGE = 100
 
 export function Log({ run }: { run: Run }) {
   void run.version.value
