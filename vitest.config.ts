@@ -13,5 +13,7 @@ export default defineConfig({
     // End-to-end tests wait for processes most of the time, so that two of them fit on two cores.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 20_000,
+    // A service takes a second of CPU to start, which on a busy machine is many of the clock.
+    hookTimeout: 60_000,
   },
 })

@@ -20,7 +20,7 @@ beforeAll(async () => {
   keys.unknown = `mt_${'0'.repeat(12)}_${'0'.repeat(64)}`
   keys.wrongSecret = `${keys.admin.slice(0, -1)}${keys.admin.endsWith('0') ? '1' : '0'}`
   keys.nonsense = 'your-api-key'
-}, 60_000)
+})
 afterAll(async () => {
   await service.close()
   await strict.close()

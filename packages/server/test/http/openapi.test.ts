@@ -25,7 +25,7 @@ let document: {
 beforeAll(async () => {
   service = await createService()
   document = (await service.call('GET', '/openapi.json', undefined, {})).body
-}, 60_000)
+})
 afterAll(() => service.close())
 
 const idOf = (schema: object) => (schema as { $id?: string }).$id
