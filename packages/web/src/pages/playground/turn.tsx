@@ -57,7 +57,7 @@ export function Turn({ turn, last }: { turn: TurnOf; last: boolean }) {
             <AnswerCard key={column.id} turn={turn} column={column} at={i} answer={answer} last={last} />
           ) : (
             <article key={column.id} class="chat-answer chat-absent" aria-label={column.model}>
-              <p class="muted">Was not asked this</p>
+              <p class="muted">{naming(column.model).name} was not asked this</p>
               <Button size="small" icon="play" onClick={() => answerAgain(turn, column)}>
                 Ask
               </Button>
