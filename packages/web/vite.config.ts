@@ -1,6 +1,7 @@
 /** The dashboard as files that the server serves as they are: hashed names, no inline script or style. */
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
+import { buildTime } from './build-time.ts'
 
 const source = (name: string) => fileURLToPath(new URL(`../${name}/src/index.ts`, import.meta.url))
 
@@ -24,6 +25,7 @@ const API_PATHS = [
 ]
 
 export default defineConfig({
+  plugins: [buildTime()],
   root: fileURLToPath(new URL('.', import.meta.url)),
   resolve: { alias: { '@mlx-training/contract': source('contract'), '@mlx-training/sdk': source('sdk') } },
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },

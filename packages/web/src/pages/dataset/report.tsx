@@ -1,0 +1,100 @@
+import type { Dataset } from '@mlx-training/sdk'
+import { Card, Facts, Stat } from '../../components/facts.tsx'
+import { Histogram } from '../../components/histogram.tsx'
+import { ShareBar } from '../../components/share-bar.tsx'
+import { count, percent } from '../../format.ts'
+import { Findings, kindsOf } from './findings.tsx'
+
+export function Report({ dataset, onRow }: { dataset: Dataset; onRow: (sample: number) => void }) {
+  const { report, experiments } = dataset
+  const { statistics, total_samples: total, valid_samples: valid } = report
+  const { duplicates } = statistics
+  const kinds = kindsOf(report)
+  const sum = (severity: string) =>
+    kinds.filter((kind) => kind.severity === severity).reduce((all, { times }) => all + times, 0)
+  const [errors, warnings] = [sum('error'), sum('warning')]
+  return (
+    <div class="stack">
+      <div class="stats">
+        <Stat label="Rows" value={count(total)} note={valid === total ? 'all good' : `${count(valid)} of them good`} />
+        <Stat
+          label="Errors"
+          value={count(errors)}
+          note={errors === 0 ? 'it can be trained on' : 'to be mended first'}
+        />
+        <Stat label="Warnings" value={count(warnings)} note={warnings === 0 ? 'nothing to look at' : 'worth a look'} />
+        <Stat label="Words a row" value={count(statistics.words?.p50)} note="at the median" />
+        <Stat
+          label="Duplicates"
+          value={count(duplicates.exact + duplicates.normalised)}
+          note={`${count(duplicates.same_question)} with another answer`}
+        />
+      </div>
+      <div class="report">
+        <div class="stack">
+          <Findings kinds={kinds} onRow={onRow} />
+          {statistics.characters && (
+            <Card title="Lengths">
+              <div class="histograms">
+                {statistics.characters && (
+                  <Histogram title="A whole row" of={statistics.characters} unit="characters" />
+                )}
+                {statistics.words && <Histogram title="A whole row" of={statistics.words} unit="words" />}
+                {statistics.output_words && <Histogram title="Answers" of={statistics.output_words} unit="words" />}
+                {statistics.turns && <Histogram title="Turns" of={statistics.turns} unit="turns" />}
+              </div>
+            </Card>
+          )}
+        </div>
+        <div class="stack">
+          <Card title="What it is">
+            <Facts
+              facts={[
+                ['Format', report.format ?? 'none'],
+                ['Found by', report.detection || '–'],
+                ['Sure', percent(report.confidence * 100)],
+                ['With tools', `${count(statistics.rows_with_tools)} rows`],
+                ['Not learned', `${count(statistics.turns_not_learned)} answers, as the file says`],
+              ]}
+            />
+          </Card>
+          <Shares title="Roles" of={statistics.roles} unit="Turns by role" />
+          <Shares title="Writing systems" of={statistics.scripts} unit="Rows by writing system" />
+          <Card title="Experiments that used it">
+            {experiments.length === 0 ? (
+              <p class="muted">None yet.</p>
+            ) : (
+              <ul class="plain">
+                {experiments.map((name) => (
+                  <li key={name}>
+                    <a href={`/experiments/${encodeURIComponent(name)}`}>{name}</a>
+                  </li>
+                ))}
+              </ul>
+            )}
+          </Card>
+        </div>
+      </div>
+    </div>
+  )
+}
+
+const TONES = ['trained', 'masked', 'tool', 's3', 'cut', 'unused']
+const ROLES = ['system', 'user', 'assistant', 'tool']
+
+function Shares({ title, of, unit }: { title: string; of: Record<string, number>; unit: string }) {
+  const there = Object.entries(of).filter(([, value]) => value > 0)
+  if (there.length === 0) return null
+  return (
+    <Card title={title}>
+      <ShareBar
+        label={unit}
+        shares={there.map(([label, value], i) => ({
+          label,
+          value,
+          tone: ROLES.includes(label) ? label : (TONES[i % TONES.length] as string),
+        }))}
+      />
+    </Card>
+  )
+}

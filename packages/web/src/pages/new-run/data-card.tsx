@@ -1,0 +1,144 @@
+import type { DatasetSummary, ValidateInput } from '@mlx-training/sdk'
+import { useRef, useState } from 'preact/hooks'
+import { Badge } from '../../components/badge.tsx'
+import { Choices } from '../../components/choices.tsx'
+import { Card } from '../../components/facts.tsx'
+import { Field } from '../../components/field.tsx'
+import { ErrorState, Loading, Skeleton } from '../../components/states.tsx'
+import { Tabs } from '../../components/tabs.tsx'
+import { ago, count } from '../../format.ts'
+import { useLoad } from '../../live/load.ts'
+import { useSettled } from '../../live/settled.ts'
+import { DropZone } from '../data/drop-zone.tsx'
+import { Mask } from '../data/mask.tsx'
+import { Supervision } from '../data/supervision.tsx'
+
+export interface DataCardProps {
+  path: string
+  error: string | undefined
+  onPath: (path: string) => void
+  /** What is asked about the data; null: no model or no data yet. */
+  check: ValidateInput | null
+  onLength: (tokens: number) => void
+}
+
+export function DataCard({ path, error, onPath, check, onLength }: DataCardProps) {
+  const {
+    data,
+    error: failed,
+    reload,
+  } = useLoad((client, signal) => client.datasets.list({ limit: 200 }, { signal }), [])
+  const datasets = data?.datasets ?? []
+  const known = datasets.some(({ id }) => id === path)
+  return (
+    <Card title="2. Data">
+      <div class="stack">
+        <DropZone
+          small
+          onUploaded={({ id }) => {
+            reload()
+            onPath(id)
+          }}
+        />
+        {failed && !data ? (
+          <ErrorState error={failed} onRetry={reload} />
+        ) : !data ? (
+          <Skeleton lines={3} />
+        ) : (
+          datasets.length > 0 && (
+            <Choices label="Uploaded data sets" choices={datasets.map(choiceOf)} value={path} onChange={onPath} />
+          )
+        )}
+        <Field label="Or a file on the server" hint="Its path, in a folder that the server may read" error={error}>
+          {(props) => (
+            <input
+              {...props}
+              name="dataset.dataset_path"
+              autocomplete="off"
+              spellcheck={false}
+              placeholder="/data/conversations.jsonl"
+              value={known ? '' : path}
+              onInput={(event) => onPath(event.currentTarget.value.trim())}
+            />
+          )}
+        </Field>
+        {check && <Checked check={check} onLength={onLength} />}
+      </div>
+    </Card>
+  )
+}
+
+function choiceOf({ id, name, format, rows, valid, created_at }: DatasetSummary) {
+  return {
+    value: id,
+    title: name,
+    note: `${count(rows)} rows · ${format ?? 'no format'} · ${ago(created_at)}`,
+    aside: valid ? undefined : <Badge tone="bad">has errors</Badge>,
+  }
+}
+
+/** The report and the mask of the chosen data with the chosen model. */
+function Checked({ check, onLength }: { check: ValidateInput; onLength: (tokens: number) => void }) {
+  const settled = useSettled(check)
+  const { data, error, loading, reload } = useLoad(
+    (client, signal) => client.datasets.validate(settled, { signal }),
+    [settled],
+  )
+  const [shown, setShown] = useState('report')
+  const [sample, setSample] = useState(0)
+  const box = useRef<HTMLDivElement>(null)
+  const toRow = (row: number) => {
+    setSample(row)
+    setShown('mask')
+    box.current?.scrollIntoView({ block: 'nearest' })
+  }
+  if (error) return <ErrorState error={error} onRetry={reload} />
+  if (!data) return <Loading label="Counting the tokens" />
+  if (!data.supervision)
+    return (
+      <div class="notice bad">
+        <p>This file can’t be trained on as it is:</p>
+        <ul>
+          {data.errors.slice(0, 5).map((text) => (
+            <li key={text}>{text}</li>
+          ))}
+        </ul>
+        {data.errors.length > 5 && <p>and {count(data.errors.length - 5)} more</p>}
+        {check.file_path.startsWith('ds_') && (
+          <p>
+            <a href={`/data/${check.file_path}`}>Look at its rows, and clean it</a>
+          </p>
+        )}
+      </div>
+    )
+  const { batch_size: _, validation_path: __, model_name = '', ...of } = settled
+  const leaks = data.validation?.leakage.rows ?? 0
+  return (
+    <div class={loading ? 'stale' : undefined} aria-busy={loading} ref={box}>
+      {leaks > 0 && (
+        <p class="notice warning">
+          {count(leaks)} of the held-out rows are among those to train on: their loss says little.
+        </p>
+      )}
+      <Tabs
+        label="What training makes of the data"
+        selected={shown}
+        onSelect={setShown}
+        tabs={[
+          {
+            id: 'report',
+            label: 'Supervision',
+            content: () => <Supervision report={data.supervision as never} onRow={toRow} onLength={onLength} />,
+          },
+          {
+            id: 'mask',
+            label: 'Mask of a row',
+            content: () => (
+              <Mask of={{ ...of, model_name }} sample={sample} total={data.total_samples} onSample={setSample} />
+            ),
+          },
+        ]}
+      />
+    </div>
+  )
+}
