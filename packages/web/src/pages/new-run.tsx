@@ -6,9 +6,10 @@ import { ErrorState, Skeleton } from '../components/states.tsx'
 import { useLoad } from '../live/load.ts'
 import { query } from '../router.ts'
 import { useTitle } from '../title.ts'
-import { type Values, valuesOf } from './new-run/form.ts'
+import { valuesOf } from './new-run/form.ts'
 import { Form } from './new-run/form-view.tsx'
 import { PRESETS, withPreset } from './new-run/presets.ts'
+import type { Values } from './new-run/values.ts'
 
 /** `?from=` takes another run's settings, `?resume_from=` its weights too, `?dataset=`, `?validation=` and `?model=` are chosen already. */
 export default function NewRun() {

@@ -15,7 +15,7 @@ export interface SupervisionProps {
 export function Supervision({ report, onRow, onLength }: SupervisionProps) {
   const { tokens, rows, used_rows, lengths, suggested_max_seq_length: suggested } = report
   return (
-    <div class="stack">
+    <div class="stack supervision">
       {report.refusal && <p class="notice bad">A run with these settings would be refused: {report.refusal}</p>}
       <div class="stats">
         <Stat
@@ -78,7 +78,7 @@ export function RowLinks({ samples, onRow }: { samples: readonly number[]; onRow
   if (samples.length === 0) return null
   return (
     <p class="row-links">
-      Rows{' '}
+      {samples.length === 1 ? 'Row' : 'Rows'}{' '}
       {samples.map((sample) => (
         <button key={sample} type="button" class="link" onClick={() => onRow(sample)}>
           {count(sample)}

@@ -181,7 +181,7 @@ function Result({ result: { dataset, rows_before, rows_after, repairs } }: { res
           <tbody>
             {repairs.map(({ repair, rows_changed, rows_dropped, first_rows }) => (
               <tr key={repair}>
-                <td class="main">{REPAIRS[repair].label}</td>
+                <td class="name-cell">{REPAIRS[repair].label}</td>
                 <td class="right" data-label="Changed">
                   {count(rows_changed)}
                 </td>

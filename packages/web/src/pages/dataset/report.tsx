@@ -37,11 +37,13 @@ export function Report({ dataset, onRow }: { dataset: Dataset; onRow: (sample: n
             <Card title="Lengths">
               <div class="histograms">
                 {statistics.characters && (
-                  <Histogram title="A whole row" of={statistics.characters} unit="characters" />
+                  <Histogram title="Characters of a row" of={statistics.characters} unit="characters" />
                 )}
-                {statistics.words && <Histogram title="A whole row" of={statistics.words} unit="words" />}
-                {statistics.output_words && <Histogram title="Answers" of={statistics.output_words} unit="words" />}
-                {statistics.turns && <Histogram title="Turns" of={statistics.turns} unit="turns" />}
+                {statistics.words && <Histogram title="Words of a row" of={statistics.words} unit="words" />}
+                {statistics.output_words && (
+                  <Histogram title="Words of the answers" of={statistics.output_words} unit="words" />
+                )}
+                {statistics.turns && <Histogram title="Turns of a row" of={statistics.turns} unit="turns" />}
               </div>
             </Card>
           )}
@@ -52,9 +54,9 @@ export function Report({ dataset, onRow }: { dataset: Dataset; onRow: (sample: n
               facts={[
                 ['Format', report.format ?? 'none'],
                 ['Found by', report.detection || '–'],
-                ['Sure', percent(report.confidence * 100)],
-                ['With tools', `${count(statistics.rows_with_tools)} rows`],
-                ['Not learned', `${count(statistics.turns_not_learned)} answers, as the file says`],
+                ...(report.format ? ([['Rows of it', percent(report.confidence * 100)]] as const) : []),
+                ...optional('With tools', statistics.rows_with_tools, 'rows'),
+                ...optional('Not learned', statistics.turns_not_learned, 'answers, as the file says'),
               ]}
             />
           </Card>
@@ -78,6 +80,9 @@ export function Report({ dataset, onRow }: { dataset: Dataset; onRow: (sample: n
     </div>
   )
 }
+
+const optional = (name: string, number: number, what: string) =>
+  number > 0 ? ([[name, `${count(number)} ${what}`]] as const) : []
 
 const TONES = ['trained', 'masked', 'tool', 's3', 'cut', 'unused']
 const ROLES = ['system', 'user', 'assistant', 'tool']

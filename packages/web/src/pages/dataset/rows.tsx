@@ -85,7 +85,7 @@ export function Rows({ dataset: { id, rows: total, report }, row, onMask }: Rows
       {data && (offset > 0 || data.next_offset !== null) && (
         <nav class="row" aria-label="Pages of rows">
           <Button icon="left" disabled={offset === 0} onClick={() => go(Math.max(0, offset - PAGE))}>
-            Back
+            Previous rows
           </Button>
           <span class="muted">
             {count(offset)} to {count(offset + data.rows.length - 1)} of {count(data.total)}
@@ -95,7 +95,7 @@ export function Rows({ dataset: { id, rows: total, report }, row, onMask }: Rows
             disabled={data.next_offset === null}
             onClick={() => data.next_offset !== null && go(data.next_offset)}
           >
-            On
+            Next rows
           </Button>
         </nav>
       )}

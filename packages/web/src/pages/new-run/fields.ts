@@ -1,5 +1,5 @@
 /** Every parameter of a start with its name for people, in groups. What they mean is the contract's to say. */
-import { methodOf, type Values } from './form.ts'
+import { methodOf, type Values } from './values.ts'
 
 export interface FieldInfo {
   path: string

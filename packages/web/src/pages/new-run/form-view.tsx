@@ -12,10 +12,11 @@ import { client } from '../../session.ts'
 import { commandsOf } from './commands.ts'
 import { DataCard } from './data-card.tsx'
 import { Estimate } from './estimate.tsx'
-import { problemsOf, requestOf, type Value, type Values } from './form.ts'
+import { problemsOf, requestOf } from './form.ts'
 import { MethodCard } from './method-card.tsx'
 import { ModelCard } from './model-card.tsx'
 import { PARAMETERS } from './schema.ts'
+import type { Value, Values } from './values.ts'
 
 export interface FormProps {
   initial: Values

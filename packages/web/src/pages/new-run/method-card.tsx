@@ -2,9 +2,9 @@ import { Button } from '../../components/button.tsx'
 import { Choices } from '../../components/choices.tsx'
 import { Card } from '../../components/facts.tsx'
 import { Segmented } from '../../components/field.tsx'
-import { type Method, methodOf, type Value, type Values, withMethod } from './form.ts'
 import { Parameters } from './parameters.tsx'
 import { changesFrom, PRESETS, withPreset } from './presets.ts'
+import { type Method, methodOf, type Value, type Values, withMethod } from './values.ts'
 
 export interface MethodCardProps {
   values: Values

@@ -3,8 +3,9 @@ import type { ComponentChildren } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { Checkbox, Field, type InputProps, Select } from '../../components/field.tsx'
 import { CHOICES, type FieldInfo } from './fields.ts'
-import { isDefault, numberText, problemOf, type Value } from './form.ts'
+import { isDefault, numberText, problemOf } from './form.ts'
 import { type Parameter, parameterAt, rangeOf } from './schema.ts'
+import type { Value } from './values.ts'
 
 export interface ParameterProps {
   field: FieldInfo
@@ -59,11 +60,13 @@ function Label({ field: { label, unit }, changed }: { field: FieldInfo; changed:
 }
 
 /** What it means, then its limits and what it is when nothing is entered. */
-function hintOf({ hint, without }: FieldInfo, parameter: Parameter): ComponentChildren {
+function hintOf({ hint, unit, without }: FieldInfo, parameter: Parameter): ComponentChildren {
   const { description, kind } = parameter
   const limits = [rangeOf(parameter), kind === 'choice' || kind === 'list' ? null : defaultOf(parameter, without)]
   const facts = limits.filter(Boolean).join(' · ')
-  const means = [hint, description].filter(Boolean).map((text) => text?.replaceAll('`', ''))
+  // Some descriptions are the unit alone, which stands beside the label.
+  const said = description?.toLowerCase() === unit ? undefined : description?.replaceAll('`', '')
+  const means = [hint, said].filter(Boolean)
   return (
     <>
       {means.join('. ')}

@@ -2,9 +2,10 @@
 import { useEffect, useState } from 'preact/hooks'
 import { Icon } from '../../components/icon.tsx'
 import { GROUPS, type Group } from './fields.ts'
-import { isDefault, type Value, type Values } from './form.ts'
+import { isDefault } from './form.ts'
 import { ParameterField } from './parameter.tsx'
 import { parameterAt } from './schema.ts'
+import type { Value, Values } from './values.ts'
 
 export interface ParametersProps {
   values: Values

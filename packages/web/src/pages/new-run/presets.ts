@@ -1,6 +1,7 @@
 /** The recipes of this repository as starts to begin with. */
 import recipes from 'virtual:recipes'
-import { requestOf, same, type Values, valuesOf } from './form.ts'
+import { requestOf, same, valuesOf } from './form.ts'
+import type { Values } from './values.ts'
 
 export interface Preset {
   id: string

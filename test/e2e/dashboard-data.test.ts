@@ -1,0 +1,152 @@
+/** The pages Data sets and New run in real Chromium, against the real server and engine. */
+import { join } from 'node:path'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { browserPath, expectSound, launchBrowser, openPage } from './browser.ts'
+import { makeTinyModel, Server, workFolder } from './support.ts'
+
+const folder = workFolder()
+let server: Server
+let browser: Browser
+
+const rows = Array.from({ length: 24 }, (_, i) => ({
+  instruction: `What is ${i} plus ${i + 1} in this example?`,
+  output: `${i} plus ${i + 1} is ${2 * i + 1}.`,
+}))
+const good = rows.map((row) => JSON.stringify(row))
+const broken = good.with(3, '{"instruction": "What is the capital of France?"}').with(7, good[6] as string)
+const file = (name: string, lines: string[]) => ({
+  name,
+  mimeType: 'application/jsonl',
+  buffer: Buffer.from(`${lines.join('\n')}\n`),
+})
+/** Only a hang takes so long: on a busy machine each start of an engine takes many seconds. */
+const HANG_MS = 150_000
+const open = async (path: string, options: object = {}) => {
+  const watched = await openPage(browser, server.url + path, options)
+  watched.page.setDefaultTimeout(HANG_MS)
+  return watched
+}
+const poll = <T>(value: () => Promise<T>) => expect.poll(value, { timeout: HANG_MS })
+const heading = (page: Page, name: string | RegExp) => page.getByRole('heading', { level: 1, name })
+
+describe.runIf(browserPath)('in a browser', () => {
+  beforeAll(async () => {
+    makeTinyModel(join(folder.path, 'tiny'))
+    server = await Server.start(folder.path)
+    browser = await launchBrowser()
+  }, 90_000)
+  afterAll(async () => {
+    await browser?.close()
+    await server?.stop()
+    folder.remove()
+  })
+
+  test('a broken file: uploaded, its findings lead to rows, a row’s mask, cleaned, deleted', async () => {
+    const watched = await open('/data')
+    const { page } = watched
+    await page.getByText('No data sets yet').waitFor()
+    await page.getByLabel('Files to upload').setInputFiles(file('sums.jsonl', broken))
+
+    await heading(page, 'sums.jsonl').waitFor()
+    await page.getByText('missing key').waitFor()
+    await page.getByText('duplicate row').waitFor()
+    await page.getByRole('img', { name: /^Words of a row: / }).waitFor()
+    await expectSound(watched)
+
+    const finding = page.getByRole('listitem').filter({ hasText: 'missing key' })
+    await finding.getByRole('button', { name: '3' }).click()
+    const target = page.locator('[aria-current="true"]')
+    await target.getByText('What is the capital of France?').waitFor()
+    await target.getByText('Missing "output"').waitFor()
+    expect(new URL(page.url()).search).toBe('?tab=rows&row=3')
+    await page.getByRole('radio', { name: 'With findings 2' }).check()
+    await poll(() => page.getByRole('heading', { level: 3 }).allTextContents()).toEqual(['Row 3', 'Row 7'])
+    await expectSound(watched)
+
+    await page.getByRole('button', { name: 'Mask of row 7' }).click()
+    await page.locator('.mask .token.trained').first().waitFor()
+    const trained = (await page.locator('.mask .token.trained').allTextContents()).join('')
+    expect(trained).toContain('6 plus 7 is 13.')
+    expect((await page.locator('.mask .token.masked').allTextContents()).join('')).toContain('What is 6 plus 7')
+    await expectSound(watched)
+
+    await page.getByRole('button', { name: 'Clean' }).click()
+    await page.getByRole('button', { name: 'See what it does' }).click()
+    await page.getByText('24 rows before, 22 after').waitFor()
+    await page.getByText('Row 3: Missing "output"').waitFor()
+    await expectSound(watched)
+    await page.getByRole('button', { name: 'Make a cleaned data set' }).click()
+    await page.getByRole('button', { name: /^Open / }).click()
+    await page.getByText('cleaned from').waitFor()
+    await page.getByText('Nothing was found').waitFor()
+
+    const cleaned = (await page.getByRole('heading', { level: 1 }).textContent()) as string
+    await page.getByRole('button', { name: 'Delete the data set' }).click()
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
+    await page.getByRole('link', { name: 'sums.jsonl', exact: true }).waitFor()
+    expect(await page.getByRole('link', { name: cleaned, exact: true }).count()).toBe(0)
+    await expectSound(watched)
+    await page.context().close()
+  }, 300_000)
+
+  test('a run: model, upload, report, mask, settings with their errors, estimate, start; and another made of it', async () => {
+    const watched = await open('/new', { colorScheme: 'dark' })
+    const { page, errors } = watched
+    await page.getByRole('button', { name: 'Start the run' }).click()
+    await page.getByText('Choose a model', { exact: true }).waitFor()
+    await page.getByText('Choose a data set', { exact: true }).waitFor()
+    await page.getByLabel('Or another one').fill('tiny')
+    await page.getByLabel('Files to upload').setInputFiles(file('more-sums.jsonl', good))
+    await poll(() => page.getByRole('radio', { name: /more-sums/ }).isChecked()).toBe(true)
+
+    await page.getByText('Rows learned from').waitFor()
+    await page.getByRole('list', { name: 'Tokens of an epoch' }).getByText('Trained').waitFor()
+    await page.getByRole('tab', { name: 'Mask of a row' }).click()
+    await page.locator('.mask .token.trained').first().waitFor()
+    await page.getByRole('button', { name: 'Next row' }).click()
+    await poll(async () => (await page.locator('.mask .token.trained').allTextContents()).join('')).toContain(
+      '1 plus 2 is 3.',
+    )
+
+    await page.getByText('Length and learning rate').click()
+    await page.getByText('What of the model is trained').click()
+    const steps = page.getByLabel('Steps at most')
+    await steps.fill('0')
+    await page.getByText('must be at least 1').waitFor()
+    await steps.fill('3')
+    const modules = page.getByLabel('Target modules')
+    await modules.fill('v_porj')
+    await expectSound(watched)
+    await page.getByLabel('Name', { exact: true }).fill('sums')
+    await page.getByRole('button', { name: 'Start the run' }).click()
+    await page.getByText('did you mean v_proj?').waitFor()
+    expect(await modules.evaluate('document.activeElement.getAttribute("aria-invalid")')).toBe('true')
+    // The browser itself tells of the answer 400.
+    expect(errors.splice(0)).toEqual([expect.stringContaining('400')])
+
+    await modules.fill('v_proj')
+    const call = page.locator('.code')
+    expect(await call.textContent()).toContain('"max_steps": 3')
+    await page.getByRole('tab', { name: 'CLI' }).click()
+    expect(await call.textContent()).toMatch(
+      /--name sums \\\n {2}--model tiny[\s\S]+--set 'lora.lora_target_modules=\["v_proj"\]'/,
+    )
+
+    await page.getByRole('button', { name: 'Measure time and memory' }).click()
+    await page.getByText('fits into memory').waitFor()
+    await expectSound(watched)
+    await page.getByRole('button', { name: 'Start the run' }).click()
+    await heading(page, /sums/).waitFor()
+    expect(new URL(page.url()).pathname).toBe('/experiments/sums')
+
+    await page.goto(`${server.url}/new?from=sums`)
+    await page.getByText('With the settings of sums').waitFor()
+    expect(await page.getByLabel('Name', { exact: true }).inputValue()).toMatch(/^sums-/)
+    expect(await page.getByLabel('Or another one').inputValue()).toBe('tiny')
+    await page.getByText('Length and learning rate').click()
+    expect(await page.getByLabel('Steps at most').inputValue()).toBe('3')
+    expect(errors).toEqual([])
+    await page.context().close()
+  }, 300_000)
+})
