@@ -100,7 +100,9 @@ function Shown({ dataset }: { dataset: Dataset }) {
           {
             id: 'rows',
             label: 'Rows',
-            content: () => <Rows dataset={dataset} row={row} onMask={(sample) => toRow(sample, 'tokens')} />,
+            content: () => (
+              <Rows dataset={dataset} row={row} onMask={valid ? (sample) => toRow(sample, 'tokens') : null} />
+            ),
           },
           {
             id: 'tokens',

@@ -50,10 +50,10 @@ export default function Datasets() {
       {mayUpload && (
         <DropZone
           small={all.length > 0}
-          onUploaded={({ id }) => {
+          onUploaded={({ id }, alone) => {
             reload()
             // The first one is what a newcomer wants to see.
-            if (all.length === 0) navigate(`/data/${id}`)
+            if (all.length === 0 && alone) navigate(`/data/${id}`)
           }}
         />
       )}

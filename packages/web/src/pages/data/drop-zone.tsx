@@ -21,31 +21,25 @@ interface Upload {
 /** What the server can read; the browser's dialog greys out the rest. */
 const ACCEPTED = '.json,.jsonl,.ndjson,.csv,.tsv,.parquet,.gz'
 
-export function DropZone({
-  onUploaded,
-  small = false,
-}: {
-  onUploaded: (data: UploadResponse) => void
+export interface DropZoneProps {
+  /** `alone`: no other file came with it. */
+  onUploaded: (data: UploadResponse, alone: boolean) => void
+  /** One line of it, beside other things. */
   small?: boolean
-}) {
+}
+
+export function DropZone({ onUploaded, small = false }: DropZoneProps) {
   const [uploads, setUploads] = useState<readonly Upload[]>([])
   const [over, setOver] = useState(false)
   const input = useRef<HTMLInputElement>(null)
   const running = useRef<AbortController[]>([])
+  const left = useRef(false)
   const next = useRef(1)
   const id = useId()
-  // Whoever leaves the page no longer wants what was under way.
-  useEffect(
-    () => () => {
-      for (const abort of running.current) abort.abort()
-    },
-    [],
-  )
-
   const change = (id: number, to: Partial<Upload>) =>
     setUploads((all) => all.map((one) => (one.id === id ? { ...one, ...to } : one)))
 
-  const take = async (file: File) => {
+  const take = async (file: File, alone: boolean) => {
     const one: Upload = { id: next.current++, file, share: 0, done: null, error: null, abort: new AbortController() }
     running.current.push(one.abort)
     setUploads((all) => [...all, one])
@@ -53,33 +47,50 @@ export function DropZone({
       const done = await upload(file, (share) => change(one.id, { share }), one.abort.signal)
       change(one.id, { done })
       if (done.already_there) toast(`${done.name} had been uploaded before`)
-      onUploaded(done)
+      onUploaded(done, alone)
     } catch (error) {
       if (one.abort.signal.aborted) setUploads((all) => all.filter(({ id }) => id !== one.id))
       else change(one.id, { error: error instanceof Error ? error.message : String(error) })
     }
   }
   const takeAll = async (files: FileList | null | undefined) => {
+    const all = [...(files ?? [])]
     // One after the other, so that the first is there first.
-    for (const file of [...(files ?? [])]) await take(file)
+    for (const file of all) if (!left.current) await take(file, all.length === 1)
   }
+  const latest = useRef(takeAll)
+  latest.current = takeAll
+
+  // Wherever on the page a file is dropped: beside the box, the browser would open it in place of the page.
+  useEffect(() => {
+    const away = new AbortController()
+    const { signal } = away
+    const isFile = ({ dataTransfer }: DragEvent) => dataTransfer?.types.includes('Files') ?? false
+    const dragged = (event: DragEvent) => {
+      if (!isFile(event)) return
+      event.preventDefault()
+      setOver(true)
+    }
+    const dropped = (event: DragEvent) => {
+      if (!isFile(event)) return
+      event.preventDefault()
+      setOver(false)
+      void latest.current(event.dataTransfer?.files)
+    }
+    window.addEventListener('dragover', dragged, { signal })
+    window.addEventListener('dragleave', (event) => event.relatedTarget === null && setOver(false), { signal })
+    window.addEventListener('drop', dropped, { signal })
+    return () => {
+      // Whoever leaves the page no longer wants what was under way.
+      left.current = true
+      away.abort()
+      for (const abort of running.current) abort.abort()
+    }
+  }, [])
 
   return (
     <div class="stack">
-      {/* biome-ignore lint/a11y/noStaticElementInteractions: dropping is for pointers; the button in it is for all */}
-      <div
-        class={`drop-zone${over ? ' over' : ''}${small ? ' small' : ''}`}
-        onDragOver={(event) => {
-          event.preventDefault()
-          setOver(true)
-        }}
-        onDragLeave={(event) => !event.currentTarget.contains(event.relatedTarget as Node | null) && setOver(false)}
-        onDrop={(event) => {
-          event.preventDefault()
-          setOver(false)
-          void takeAll(event.dataTransfer?.files)
-        }}
-      >
+      <div class={`drop-zone${over ? ' over' : ''}${small ? ' small' : ''}`}>
         <Icon name="upload" size={small ? 20 : 26} />
         <p>
           Drop a file here, or{' '}

@@ -1,5 +1,5 @@
 /** The mask of one row: every token with what becomes of it in training. */
-import type { PreviewInput, PreviewResponse } from '@mlx-training/sdk'
+import { ApiError, type PreviewInput, type PreviewResponse } from '@mlx-training/sdk'
 import { useState } from 'preact/hooks'
 import { Button } from '../../components/button.tsx'
 import { Segmented } from '../../components/field.tsx'
@@ -47,7 +47,9 @@ export function Mask({ of, sample, total, onSample }: MaskProps) {
           ]}
         />
       </div>
-      {error ? (
+      {error instanceof ApiError && error.status < 500 ? (
+        <p class="notice warning">{error.message}</p>
+      ) : error ? (
         <ErrorState error={error} onRetry={reload} />
       ) : !row ? (
         <Skeleton lines={5} />

@@ -8,7 +8,7 @@ export interface RowProps {
   view: 'trained' | 'file'
   /** Scrolled to, and marked. */
   target: boolean
-  onMask: (sample: number) => void
+  onMask: ((sample: number) => void) | null
 }
 
 export function Row({ row, view, target, onMask }: RowProps) {
@@ -23,7 +23,7 @@ export function Row({ row, view, target, onMask }: RowProps) {
       <header class="data-row-head">
         <h3>Row {count(sample)}</h3>
         {line !== null && <span class="muted small">line {count(line)}</span>}
-        {trainable && (
+        {trainable && onMask && (
           <Button size="small" variant="ghost" onClick={() => onMask(sample)}>
             Mask<span class="visually-hidden"> of row {sample}</span>
           </Button>

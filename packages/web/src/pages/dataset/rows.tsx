@@ -17,7 +17,8 @@ export interface RowsProps {
   dataset: Dataset
   /** To be shown, and put in view; null: from the first one. */
   row: number | null
-  onMask: (sample: number) => void
+  /** null: no mask can be told of a file with errors. */
+  onMask: ((sample: number) => void) | null
 }
 
 export function Rows({ dataset: { id, rows: total, report }, row, onMask }: RowsProps) {

@@ -17,6 +17,16 @@ export interface TokensProps {
 
 export function Tokens(props: TokensProps) {
   const { data, error, reload } = useLoad((client, signal) => client.models({ signal }), [])
+  if (!props.dataset.valid)
+    return (
+      <Card>
+        <EmptyState
+          icon="warning"
+          title="It has errors"
+          text="Tokens are counted of a file that can be trained on. Clean this one: what is left of it is a new data set."
+        />
+      </Card>
+    )
   if (error && !data) return <ErrorState error={error} onRetry={reload} />
   if (!data) return <Skeleton lines={5} />
   if (data.models.length === 0)
@@ -97,14 +107,12 @@ function WithModels({ dataset, row, onRow, models }: TokensProps & { models: rea
           <ErrorState error={error} onRetry={reload} />
         ) : !data ? (
           <Loading label="Counting the tokens" />
-        ) : data.supervision ? (
-          <div class={loading ? 'stale' : undefined} aria-busy={loading}>
-            <Supervision report={data.supervision} onRow={onRow} onLength={(to) => setLength(String(to))} />
-          </div>
         ) : (
-          <p class="notice">
-            Tokens of all rows are counted once the file has no errors; the mask of a good row is shown above.
-          </p>
+          data.supervision && (
+            <div class={loading ? 'stale' : undefined} aria-busy={loading}>
+              <Supervision report={data.supervision} onRow={onRow} onLength={(to) => setLength(String(to))} />
+            </div>
+          )
         )}
       </Card>
     </div>

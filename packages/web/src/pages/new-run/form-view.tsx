@@ -35,7 +35,7 @@ export function Form({ initial, preset: first, source }: FormProps) {
   const [busy, setBusy] = useState(false)
   const [told, setTold] = useState(0)
   const [stamp] = useState(stampOf)
-  const form = useRef<HTMLFormElement>(null)
+  const form = useRef<HTMLDivElement>(null)
 
   const text = (path: string) => String(values[path] ?? '')
   const model = text('model_name')
@@ -96,15 +96,8 @@ export function Form({ initial, preset: first, source }: FormProps) {
       : checkOf(model, data, settings)
 
   return (
-    <form
-      class="new-run"
-      ref={form}
-      noValidate
-      onSubmit={(event) => {
-        event.preventDefault()
-        void start()
-      }}
-    >
+    // No form: Enter in one of its many fields must not start a run.
+    <div class="new-run" ref={form}>
       <div class="stack">
         <ModelCard model={model} error={errors.model_name} onModel={(id) => change('model_name', id)} />
         <DataCard
@@ -156,7 +149,7 @@ export function Form({ initial, preset: first, source }: FormProps) {
               )}
             </Field>
             <Estimate request={request} disabled={model === '' || data === ''} onError={failWith} />
-            <Button type="submit" variant="primary" icon="play" busy={busy} wide>
+            <Button variant="primary" icon="play" busy={busy} wide onClick={start}>
               Start the run
             </Button>
           </div>
@@ -165,7 +158,7 @@ export function Form({ initial, preset: first, source }: FormProps) {
           <CodeTabs samples={commandsOf(request, window.location.origin)} />
         </Card>
       </div>
-    </form>
+    </div>
   )
 }
 
