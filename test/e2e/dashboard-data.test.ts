@@ -40,7 +40,7 @@ describe.runIf(browserPath)('in a browser', () => {
     await browser?.close()
     await server?.stop()
     folder.remove()
-  })
+  }, 60_000)
 
   test('a broken file: uploaded, its findings lead to rows, a row’s mask, cleaned, deleted', async () => {
     const watched = await open('/data')
