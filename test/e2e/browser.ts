@@ -50,6 +50,8 @@ export async function openPage(browser: Browser, url: string, options: OpenOptio
   const context = await browser.newContext({ viewport: { width, height }, colorScheme, reducedMotion: 'reduce' })
   if (key !== null) await context.addInitScript(`sessionStorage.setItem('mlx-training.key', ${JSON.stringify(key)})`)
   const page = await context.newPage()
+  // On a machine with other work, which is no fault of the page.
+  page.setDefaultTimeout(120_000)
   const errors: string[] = []
   const foreign: string[] = []
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))

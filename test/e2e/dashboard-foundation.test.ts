@@ -2,10 +2,11 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import type { Browser } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { browserPath, expectSound, launchBrowser, openPage } from './browser.ts'
 import { KEY, ROOT, Server, workFolder } from './support.ts'
 
+vi.setConfig({ testTimeout: 120_000 })
 const folder = workFolder()
 let server: Server
 beforeAll(async () => {

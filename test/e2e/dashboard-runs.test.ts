@@ -1,10 +1,11 @@
 /** Runs in a browser: watched, compared, stopped, deleted, and through a death of the server. */
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { browserPath, expectSound, launchBrowser, openPage, type Watched } from './browser.ts'
 import { ALPACA, makeTinyModel, Server, workFolder } from './support.ts'
 
+vi.setConfig({ testTimeout: 300_000 })
 const folder = workFolder()
 let server: Server
 let browser: Browser
@@ -72,24 +73,24 @@ describe.runIf(browserPath)('experiments', () => {
     await page.getByText('running').first().waitFor()
     server = await Server.start(folder.path, { PORT: port })
     const before = await drawnSteps(page)
-    await page.getByText('The server does not answer').waitFor({ state: 'detached', timeout: 60_000 })
+    await page.getByText('The server does not answer').waitFor({ state: 'detached' })
     await untilDrawn(page, before + 15)
     // The browser itself tells of refused connections.
     expect(watched.errors.filter((error) => !/ERR_(CONNECTION|INCOMPLETE|EMPTY|NETWORK)/.test(error))).toEqual([])
     watched.errors.length = 0
 
     await page.getByRole('button', { name: 'Stop', exact: true }).click()
-    await page.getByRole('button', { name: 'Resume' }).waitFor({ timeout: 60_000 })
+    await page.getByRole('button', { name: 'Resume' }).waitFor()
     await page.getByText('stopped').first().waitFor()
     const status = await server.status('long')
-    await expect.poll(() => drawnSteps(page)).toBe(status.progress.current_step)
+    await expect.poll(() => drawnSteps(page), { timeout: 60_000 }).toBe(status.progress.current_step)
     await page.getByRole('tab', { name: 'Events' }).click()
     const steps = await page.getByText(/^after step [\d,]+: loss/).allTextContents()
     expect(steps.length).toBeGreaterThan(1)
     expect(new Set(steps).size).toBe(steps.length)
     await expectSound(watched)
     await page.context().close()
-  }, 240_000)
+  })
 
   test('every part of an experiment is sound; samples, checkpoints, configuration and data are there', async () => {
     await start('other', {
@@ -117,7 +118,7 @@ describe.runIf(browserPath)('experiments', () => {
     await page.getByLabel('Compare with').selectOption('long')
     await page.getByText('parameters differ from long').waitFor()
     await page.context().close()
-  }, 120_000)
+  })
 
   test('chosen in the list, two are compared: curves, results and what differs', async () => {
     const watched = await openPage(browser, server.url)
@@ -127,7 +128,9 @@ describe.runIf(browserPath)('experiments', () => {
     await expectSound(watched)
     await page.getByRole('link', { name: 'Compare 2' }).click()
     await page.getByRole('row', { name: /learning_rate/ }).waitFor()
-    await expect.poll(() => lossChart(page).getAttribute('aria-label')).toMatch(/long: [\d,]+ values.*other: 20 values/)
+    await expect
+      .poll(() => lossChart(page).getAttribute('aria-label'), { timeout: 60_000 })
+      .toMatch(/long: [\d,]+ values.*other: 20 values/)
     await expectSound(watched)
     await page.getByLabel('Search').waitFor({ state: 'detached' })
     await page.goBack()

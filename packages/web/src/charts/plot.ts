@@ -94,7 +94,7 @@ function optionsOf(host: HTMLElement, options: PlotOptions, range: () => [number
   return {
     width: Math.max(120, host.clientWidth),
     height,
-    padding: [8, 10, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     scales: {
       x: { time: false, range: () => range() },
@@ -123,7 +123,7 @@ function optionsOf(host: HTMLElement, options: PlotOptions, range: () => [number
         filters: { pub: (type) => /^mouse(move|leave)$/.test(type), sub: () => true },
       },
       dataIdx: (plot, series, index) => nearest(plot.data[series] ?? [], index),
-      points: { size: 6 },
+      points: { size: 7, width: 0, fill: (_, series) => curveColour(options.lines()[series - 1]?.colour ?? 0) },
       bind: {
         dblclick: () => () => {
           zoom.value = null

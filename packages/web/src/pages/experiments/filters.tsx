@@ -52,7 +52,7 @@ export function Filters({ jobs, filter }: { jobs: readonly JobSummary[]; filter:
             <input
               {...props}
               type="search"
-              placeholder="Search name, model, data"
+              placeholder="Search"
               value={filter.text}
               onInput={(event) => setQuery({ q: event.currentTarget.value })}
             />
