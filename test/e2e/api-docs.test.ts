@@ -60,9 +60,17 @@ async function busy(): Promise<void> {
     await client.train.start({ ...request('endless'), max_steps: 1_000_000, epochs: 10_000 })
 }
 
+/** What the examples before began may still be at work: it would only be waited for. */
+async function quiet(except?: string): Promise<void> {
+  for (const { experiment_name: name, status } of (await client.train.list()).training_jobs)
+    if (name !== except && !ended(status)) await stopped(name)
+  for (const { id, state } of (await client.evaluations.list()).evaluations)
+    if (state === 'queued' || state === 'running') await client.evaluations.cancel(id)
+}
+
 async function completed(name: string): Promise<void> {
+  await quiet(name)
   if ((await stateOf(name)) === 'completed') return
-  await stopped('endless')
   if (ended(await stateOf(name))) await client.train.start(request(name))
   expect((await client.train.wait(name)).status).toBe('completed')
 }
@@ -78,16 +86,12 @@ const tuningOf = async (name: string) => (await client.train.status(name)).job_i
 const PREPARE: Record<Given, () => Promise<Partial<Record<keyof typeof SHOWN, string>>>> = {
   nothing: async () => ({}),
   'no experiment "mine"': async () => {
-    await stopped('mine')
+    await quiet()
     if ((await stateOf('mine')) !== null) await client.train.delete('mine')
     return {}
   },
   '"mine" is completed': async () => {
     await completed('mine')
-    // What the example before began with it may still be at work.
-    await stopped('mine-slower')
-    for (const { id, state } of (await client.evaluations.list()).evaluations)
-      if (state === 'queued' || state === 'running') await client.evaluations.cancel(id)
     return { tuning: await tuningOf('mine') }
   },
   '"next" is queued': async () => {
@@ -128,11 +132,15 @@ async function prepared(name: RouteName, code: string): Promise<string> {
   const ids = await PREPARE[API_EXAMPLES[name].given ?? 'nothing']()
   let text = code
   for (const [kind, id] of Object.entries(ids)) text = text.replaceAll(SHOWN[kind as keyof typeof SHOWN], id)
-  return text
+  return printed(text)
+}
+
+/** A tiny model, and less to do. */
+const printed = (code: string) =>
+  code
     .replaceAll('SmolLM2-135M-Instruct', './tiny')
     .replaceAll(/(max_steps"?: )60/g, '$12')
     .replaceAll(/(max_tokens"?[:=] ?)40/g, '$12')
-}
 
 /** As it is printed, in a shell that ends at the first error, and with a curl that fails when the server answers with one. */
 async function inShell(code: string): Promise<string> {
@@ -158,9 +166,9 @@ describe.sequential.each(names)('%s', (name) => {
     async ({ language, code }) => {
       const text = await prepared(name, code)
       if (language === 'js') {
-        const quiet = { log: () => {} }
+        const silent = { log: () => {} }
         const body = text.replace(/^import (.*) from 'node:fs'$/m, 'const $1 = fs')
-        await new AsyncFunction('client', 'openai', 'console', 'fs', body)(client, openai, quiet, fs)
+        await new AsyncFunction('client', 'openai', 'console', 'fs', body)(client, openai, silent, fs)
         return
       }
       const answer = await inShell(text)
@@ -170,6 +178,17 @@ describe.sequential.each(names)('%s', (name) => {
     240_000,
   )
 })
+
+test("the example of the SDK's README", async () => {
+  const readme = fs.readFileSync(join(ROOT, 'packages', 'sdk', 'README.md'), 'utf8')
+  const [, code = ''] = /^```ts\n([\s\S]*?)^```$/m.exec(readme) ?? []
+  await PREPARE['no experiment "mine"']()
+  const body = printed(code.replace(/^import .*$/m, '').replace(/^const client = .*$/m, ''))
+  const said: string[] = []
+  const write = (text: string) => said.push(text)
+  await new AsyncFunction('client', 'console', 'process', body)(client, { log: write }, { stdout: { write } })
+  expect(said.length).toBeGreaterThan(2)
+}, 240_000)
 
 test("OpenAI's SDK for Python: every example, one after the other", async () => {
   const blocks = names.flatMap((name) =>

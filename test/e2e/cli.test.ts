@@ -150,6 +150,7 @@ describe('what goes wrong is one line and a status', () => {
     ['no such experiment', ['status', 'nobody'], 5, /nobody/],
     ['an experiment of that name', ['train', '--name', 'full', '--data', ALPACA, ...small], 6, /full, completed.*--ov/],
     ['a name that is none', ['train', '--name', 'a/b', '--data', ALPACA, ...small], 2, /--name can't be .*a\/b/],
+    ['models that took the data', ['evaluate', '--models', './tiny', 'held.json'], 2, /data before the models/],
     ['no such evaluation', ['evaluate', `ev_${'0'.repeat(20)}`], 5, /ev_0/],
     ['no such key', ['keys', 'revoke', 'nobody'], 5, /nobody/],
     ['a wrong field', ['train', '--data', ALPACA, ...small, '--no-check', '--epochs', '0'], 2, /epochs/],

@@ -34,6 +34,10 @@ interface Options {
 /** Nothing given: lists. An id: shows that one, when it has ended. A file or data set: evaluates, and shows. */
 export async function evaluate(session: Session, data: string | undefined, options: Options): Promise<void> {
   const { client, json } = session
+  if (data === undefined && options.models)
+    throw new Stop(
+      'Name the data before the models: mlx-training evaluate held-out.jsonl --models BASE fine-tuned/NAME',
+    )
   if (data === undefined) return await list(session)
   if (/^ev_[0-9a-z]{20}$/.test(data)) {
     if (!options.cancel) return await follow(session, data, options.rows ?? false)
