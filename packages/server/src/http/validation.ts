@@ -54,11 +54,14 @@ export function validationError(found: FastifySchemaValidationError[], part: str
 }
 
 function fieldErrors(found: ErrorObject[]): FieldError[] {
+  const inside = (union: ErrorObject) => found.filter((error) => error.schemaPath.startsWith(`${union.schemaPath}/`))
   const unions = found.filter((error) => error.keyword === 'anyOf')
-  const insideUnion = (error: ErrorObject) =>
-    unions.some((union) => error.schemaPath.startsWith(`${union.schemaPath}/`))
+  // What has the type that one alternative asks for is told what that one says: "yesterday" is text, but no date.
+  const tellers = new Map(unions.map((union) => [union, inside(union).filter(isOfValue(union))]))
+  const hidden = new Set(unions.flatMap(inside))
   return found
-    .filter((error) => !insideUnion(error))
+    .filter((error) => !hidden.has(error) && error.keyword !== 'propertyNames')
+    .flatMap((error) => (tellers.get(error)?.length === 1 ? (tellers.get(error) as ErrorObject[]) : error))
     .slice(0, MAX_ERRORS)
     .map((error) => {
       if (error.keyword === 'required')
@@ -69,11 +72,14 @@ function fieldErrors(found: ErrorObject[]): FieldError[] {
       if (error.keyword === 'additionalProperties') return unknownField(error)
       return {
         field: fieldOf(error),
-        message: messageOf(error),
+        message: error.propertyName === undefined ? messageOf(error) : keyMessage(error.propertyName, error),
         given: shortened(error.data),
       }
     })
 }
+
+const isOfValue = (union: ErrorObject) => (error: ErrorObject) =>
+  error.instancePath === union.instancePath && error.keyword === 'format'
 
 function fieldOf(error: ErrorObject, child?: string): string {
   const parts = error.instancePath.split('/').slice(1).map(unescapePointer)
@@ -99,6 +105,10 @@ function elsewhere(name: string, schema: ErrorObject['parentSchema']): string | 
     if (Object.hasOwn(inner.properties ?? {}, name)) return `${outer}.${name}`
   return null
 }
+
+/** Of a key whose name is not allowed, such as an empty one. */
+const keyMessage = (name: string, error: ErrorObject) =>
+  `has the key ${JSON.stringify(cut(name))}, which ${messageOf(error)}`
 
 function messageOf(error: ErrorObject): string {
   const given = told(error.data)
@@ -132,6 +142,12 @@ function messageOf(error: ErrorObject): string {
       return `must have at most ${params.limit} entries, not ${(error.data as unknown[]).length}`
     case 'maxProperties':
       return `must have at most ${params.limit} entries`
+    case 'uniqueItems':
+      return `must not name ${told((error.data as unknown[])[params.i])} twice`
+    case 'format':
+      return params.format === 'date-time'
+        ? `must be a date, a time and its zone, such as 2030-01-31T12:00:00Z, not ${given}`
+        : `must be a ${params.format}, not ${given}`
     case 'pattern':
       return `can't be ${given}: ${error.parentSchema?.description ?? `it must match ${params.pattern}`}`
     case 'anyOf':

@@ -299,7 +299,12 @@ describe('create', () => {
     ],
     [{ metadata: { key: 1 } }, 'metadata.key', /must be text/],
     [{ metadata: { key: 'v'.repeat(513) } }, 'metadata.key', /at most 512/],
-    [{ metadata: { ['k'.repeat(65)]: 'v' } }, 'metadata', /at most 64 characters/],
+    [
+      { metadata: { ['k'.repeat(65)]: 'v' } },
+      'metadata',
+      /has the key "k{65}", which must have at most 64 characters$/,
+    ],
+    [{ metadata: { '': 'v' } }, 'metadata', /has the key "", which must not be empty$/],
     [
       { metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])) },
       'metadata',

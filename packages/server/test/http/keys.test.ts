@@ -56,16 +56,22 @@ test.each([
   [{ name: 'escape\u001b[2J', scopes: ['read'] }, 'name'],
   [{ name: 'x'.repeat(101), scopes: ['read'] }, 'name'],
   [{ name: 'x', scopes: [] }, 'scopes'],
-  [{ name: 'x', scopes: ['read', 'read'] }, 'scopes'],
+  [{ name: 'x', scopes: ['read', 'read'] }, 'scopes', 'must not name the text "read" twice'],
   [{ name: 'x', scopes: ['write'] }, 'scopes.0'],
-  [{ name: 'x', scopes: ['read'], expires_at: 'tomorrow' }, 'expires_at'],
+  [
+    { name: 'x', scopes: ['read'], expires_at: 'tomorrow' },
+    'expires_at',
+    'must be a date, a time and its zone, such as 2030-01-31T12:00:00Z, not the text "tomorrow"',
+  ],
+  [{ name: 'x', scopes: ['read'], expires_at: 5 }, 'expires_at', 'must be text or null, not 5'],
   [{ name: 'x', scopes: ['read'], expires_at: '2020-01-01T00:00:00Z' }, 'expires_at'],
   [{ name: 'x' }, 'scopes'],
   [{ name: 'x', scopes: ['read'], key: 'mt_mine' }, 'key'],
-])('%j is refused, and its field named', async (body, field) => {
+])('%j is refused, and its field named', async (body: object, field: string, message?: string) => {
   const before = await listed()
   const refused = await make(body)
   expect(refused).toMatchObject({ status: 422, body: { errors: [{ field }] } })
+  if (message) expect(refused.body.detail).toBe(`${field} ${message}`)
   expect(await listed()).toEqual(before)
 })
 
