@@ -25,12 +25,7 @@ export async function setup({ engine = 'required', quiet = false } = {}) {
     work: build,
     quiet,
   })
-  await step('web', 'Dashboard', {
-    inputs: fingerprint(['packages/web', 'packages/sdk', 'packages/contract', 'package-lock.json']),
-    present: () => existsSync(join(ROOT, 'packages', 'web', 'dist', 'index.html')),
-    work: buildWeb,
-    quiet,
-  })
+  await setupWeb(quiet)
   if (engine === 'none') return false
   try {
     await setupEngine(quiet)
@@ -41,6 +36,21 @@ export async function setup({ engine = 'required', quiet = false } = {}) {
       `! ${error.message}\n! Going on without the engine: no training and no local generation until this is mended.`,
     )
     return false
+  }
+}
+
+/** Everything else works without it: a server that has none says so to browsers. */
+async function setupWeb(quiet) {
+  try {
+    await step('web', 'Dashboard', {
+      inputs: fingerprint(['packages/web', 'packages/sdk', 'packages/contract', 'package-lock.json']),
+      present: () => existsSync(join(ROOT, 'packages', 'web', 'dist', 'index.html')),
+      work: buildWeb,
+      quiet,
+    })
+  } catch (error) {
+    if (!(error instanceof Stop)) throw error
+    console.error(`! ${error.message}\n! Going on without the dashboard.`)
   }
 }
 
@@ -106,7 +116,10 @@ async function build() {
 async function buildWeb() {
   const vite = join(ROOT, 'node_modules', 'vite', 'bin', 'vite.js')
   const { code } = await run(process.execPath, [vite, 'build'], { log: 'web.log', cwd: join(ROOT, 'packages', 'web') })
-  if (code !== 0) throw new Stop(`Building the dashboard failed.${seeLog('web.log')}`)
+  if (code !== 0)
+    throw new Stop(
+      `Building the dashboard failed; it needs Node 20.19, 22.12 or newer, and this is ${process.versions.node}.${seeLog('web.log')}`,
+    )
 }
 
 async function installPythonPackages(locks) {

@@ -101,6 +101,19 @@ describe.runIf(browserPath)('in a browser', () => {
     await page.context().close()
   })
 
+  test('updated under an open tab: a page whose file is gone is loaded anew, with the session', async () => {
+    const { page } = await openPage(browser, server.url)
+    await page.getByRole('navigation', { name: 'Pages' }).waitFor()
+    let asked = 0
+    await page.route(/assets\/server-.*\.js/, (route) =>
+      asked++ === 0 ? route.fulfill({ status: 404 }) : route.continue(),
+    )
+    await page.getByRole('link', { name: 'Server' }).click()
+    await page.getByRole('heading', { level: 1, name: 'Server' }).waitFor()
+    expect(asked).toBe(2)
+    await page.context().close()
+  })
+
   test('light or dark as the system has it, until another is chosen', async () => {
     const { page } = await openPage(browser, server.url, { colorScheme: 'dark' })
     const ground = () => page.evaluate('getComputedStyle(document.documentElement).backgroundColor')

@@ -1,9 +1,10 @@
 /** Runs in a browser: watched, compared, stopped, deleted, and through a death of the server. */
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { browserPath, expectSound, launchBrowser, openPage, type Watched } from './browser.ts'
-import { ALPACA, makeTinyModel, Server, workFolder } from './support.ts'
+import { makeTinyModel, Server, workFolder } from './support.ts'
 
 vi.setConfig({ testTimeout: 300_000 })
 const folder = workFolder()
@@ -14,6 +15,11 @@ let port: string
 
 beforeAll(async () => {
   makeTinyModel(join(folder.path, 'tiny'))
+  for (const [file, count] of [
+    ['rows.json', 12],
+    ['held-out.json', 2],
+  ] as const)
+    writeFileSync(join(folder.path, file), JSON.stringify(rows(file, count)))
   server = await Server.start(folder.path)
   port = new URL(server.url).port
   if (browserPath) browser = await launchBrowser()
@@ -24,6 +30,13 @@ afterAll(async () => {
   folder.remove()
 })
 
+const rows = (of: string, count: number) =>
+  Array.from({ length: count }, (_, i) => ({
+    instruction: `Which row of ${of} is this?`,
+    input: '',
+    output: `Row ${i}.`,
+  }))
+
 const start = async (name: string, change: object = {}) => {
   const { status, body } = await server.request('POST', '/train/start', {
     experiment_name: name,
@@ -31,7 +44,7 @@ const start = async (name: string, change: object = {}) => {
     epochs: 10_000,
     max_steps: 20,
     lora: { use_lora: true, lora_r: 4 },
-    dataset: { dataset_path: ALPACA, batch_size: 1, max_seq_length: 64, validation_split: 0.01 },
+    dataset: { dataset_path: 'rows.json', batch_size: 1, max_seq_length: 64, validation_path: 'held-out.json' },
     eval_steps: 10,
     save_steps: 10,
     ...change,
@@ -99,7 +112,7 @@ describe.runIf(browserPath)('experiments', () => {
       sample_steps: 20,
       sample_max_tokens: 4,
     })
-    await server.until('other', ({ status }) => status === 'completed')
+    await server.until('other', ({ status }) => status === 'completed', 280)
     const watched = await openPage(browser, `${server.url}/experiments/other`)
     const { page } = watched
     await untilDrawn(page, 20)
@@ -117,6 +130,8 @@ describe.runIf(browserPath)('experiments', () => {
     await page.getByRole('tab', { name: 'Configuration' }).click()
     await page.getByLabel('Compare with').selectOption('long')
     await page.getByText('parameters differ from long').waitFor()
+    await page.getByRole('link', { name: 'Clone' }).click()
+    await page.getByText('With the settings of other').waitFor()
     await page.context().close()
   })
 

@@ -61,7 +61,7 @@ export function Actions({ status, refresh }: { status: StatusResponse; refresh: 
               {label}
             </Button>
           ))}
-          <Button icon="copy" href={`/new?clone=${encodeURIComponent(name)}`}>
+          <Button icon="copy" href={`/new?from=${encodeURIComponent(name)}`}>
             Clone
           </Button>
           {ENDED.includes(status.status) && (

@@ -87,7 +87,7 @@ const columnsOf = (name: string): Column<Checkpoint>[] => [
           <Button
             size="small"
             icon="branch"
-            href={`/new?clone=${encodeURIComponent(name)}&resume_from=${encodeURIComponent(`${name}@step-${step}`)}`}
+            href={`/new?from=${encodeURIComponent(name)}&resume_from=${encodeURIComponent(`${name}@step-${step}`)}`}
           >
             Continue from
           </Button>
