@@ -53,7 +53,8 @@ def tuned(models, chat, biased) -> list[tuple[Path, Path | None]]:
 
 def test_greedy_answers_are_those_of_mlx_lm_for_every_kind_of_adapter_at_once(models, chat, biased):
     house = House()
-    tuned = tuned_models(models, chat, biased, 0.3)  # so that nearly every answer is another
+    # So that nearly every answer is another, and no token beats the next by less than 0.04 (with 0.3, one did by 6e-5).
+    tuned = tuned_models(models, chat, biased, 0.2)
     asked = [request(str(i), model, adapter, f"Tip {i}") for i, (model, adapter) in enumerate(tuned)]
     for (model, adapter), done in zip(tuned, house.ask(*asked), strict=True):
         text, count = expected(model, f"Tip {done.id}", 8, adapter)

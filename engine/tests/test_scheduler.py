@@ -13,6 +13,7 @@ from house import House, request
 from mlx_engine import kernels
 from mlx_engine.models.load import load_model
 from mlx_engine.protocol import Done, Error, Token
+from mlx_engine.serving.pool import Pool
 from mlx_engine.serving.prefixes import Prefixes
 from serve_client import make_adapter, make_letter
 from serving_soak import flat, soak
@@ -193,19 +194,21 @@ def test_the_prompt_cache_keeps_to_its_limit_and_goes_with_its_base(chat, tmp_pa
     assert {version[0] for version, _ in prefixes._entries.values()} <= {base.version for base in house.bases.loaded}
 
 
-def test_the_prompt_cache_holds_no_more_than_it_counts():
-    """Of a cache that has room for 256 positions, those that are known."""
+@pytest.mark.parametrize("length", [20, 500])
+def test_the_prompt_cache_holds_no_more_than_it_counts(length):
+    """Of caches that have room for 256 and 512 positions, those that are known, or all when they are few more."""
     prefixes = Prefixes(10**9)
     before = mx.get_active_memory()
     for entry in range(10):
         layers = [KVCache() for _ in range(4)]
         for layer in layers:
-            keys = mx.ones((1, 3, 20, 64))
+            keys = mx.ones((1, 3, length, 64))
             layer.update_and_fetch(keys, keys)
-        prefixes.add((1, None), [entry] * 20, layers)
+        mx.eval([layer.state for layer in layers])
+        prefixes.add((1, None), [entry] * length, layers)
     del layers, layer, keys
     held = mx.get_active_memory() - before
-    assert 0 < held < 1.1 * prefixes.nbytes
+    assert 0 < held < 1.01 * prefixes.nbytes < 1.3 * 10 * 4 * 2 * 3 * length * 64 * 4
 
 
 def test_more_adapters_than_slots_and_no_room_for_all(chat, models):
@@ -237,6 +240,41 @@ def test_an_adapter_that_is_deleted_serves_whoever_has_it_and_nobody_else(chat, 
         "invalid_model",
         f"{tuned}: no adapter: adapter_config.json is missing",
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "top_p": 0.9}, {"logprobs": 2}, {"min_p": 0.1}])
+def test_an_adapter_of_nan_fails_alone_and_says_so(chat, tmp_path, options):
+    broken, sound = make_adapter(tmp_path / "broken", chat, seed=1), make_adapter(tmp_path / "sound", chat, seed=2)
+    weights = {name: array * float("nan") for name, array in mx.load(str(broken / "adapters.safetensors")).items()}
+    mx.save_safetensors(str(broken / "adapters.safetensors"), weights)
+    alone = House().ask(request("x", chat, sound, seed=1, **options))[0]
+    asked = [request(str(i), chat, path, seed=1, **options) for i, path in enumerate([broken, sound, broken, sound])]
+    failed, *_ = done = House().ask(*asked)
+    assert (failed.kind, "NaN" in failed.message) == ("non_finite", True)
+    assert [end.choices for end in done[1::2]] == [alone.choices] * 2
+
+
+def test_nothing_infinite_is_left_in_a_slot_whose_mask_is_an_array():
+    def row(value: float, length: int) -> list[KVCache]:
+        cache = KVCache()
+        cache.update_and_fetch(*[mx.full((1, 2, length, 4), value)] * 2)
+        return [cache]
+
+    for leaving in (0, 1):
+        pool = Pool(1, fused=False)
+        values = [mx.nan, 1.0] if leaving == 0 else [1.0, mx.nan]
+        for value in values:
+            pool.join(row(value, 5))
+        pool.leave(leaving)
+        pool.join(row(1.0, 2))
+        pool.advance()
+        held = pool.layers[0].update_and_fetch(*[mx.ones((2, 2, 1, 4))] * 2)
+        assert all(mx.isfinite(array).all() for array in held)
+    pool = Pool(1, fused=False)
+    for value in (1.0, mx.nan):
+        pool.join(row(value, 5))
+    pool.leave(0)  # the other takes its place, and leaves nothing where it was
+    assert mx.isfinite(pool.layers[0].update_and_fetch(*[mx.ones((2, 2, 1, 4))] * 2)[0][1]).all()
 
 
 def test_n_answers_differ_and_each_is_what_a_seed_makes_it(chat):

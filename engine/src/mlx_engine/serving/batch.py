@@ -21,7 +21,7 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_engine.kernels import Kernels
 from mlx_engine.models.adapters import Adapter
 from mlx_engine.models.bases import Base, Served
-from mlx_engine.protocol import EngineError, Generate
+from mlx_engine.protocol import Generate
 from mlx_engine.serving.answer import Answer, Piece
 from mlx_engine.serving.generate import last_logits
 from mlx_engine.serving.memory import pooled_positions
@@ -74,7 +74,7 @@ class Batch:
     kernels: Kernels
     tell: Callable[[Work, Answer, Piece], None]
     ended: Callable[[Work], None]
-    failed: Callable[[Work, EngineError], None]
+    failed: Callable[[Work, Exception], None]
     _prompts: deque[Work] = field(default_factory=deque)
     _rows: list[_Row] = field(default_factory=list)
 
@@ -173,7 +173,7 @@ class Batch:
     def _advance(self, row: _Row, logits: np.ndarray) -> None:
         try:
             piece = row.answer.add(logits)
-        except EngineError as error:  # of this answer alone
+        except Exception as error:  # of this answer alone
             self.remove(row.work)
             self.failed(row.work, error)
             return

@@ -62,15 +62,24 @@ class Pool:
     def leave(self, row: int) -> None:
         """The last row takes the place of `row`."""
         last = len(self) - 1
+        self._clear(row)
         start = self.starts.pop()
         if row != last:
             for layer in self.layers:
                 layer.move(last, row, start, self.end)
             self.starts[row] = start
+            self._clear(row, last)
         if not self.starts:
             self.end = 0
             self.layers = [_Layer(self) for _ in self.layers]
         self._changed()
+
+    def _clear(self, row: int, slot: int | None = None) -> None:
+        """Where the mask is an array, what it hides is multiplied by 0, which leaves of NaN and infinity NaN: a model
+        with such weights would spoil who has the slot next."""
+        if not self._fused:
+            for layer in self.layers:
+                layer.clear(row if slot is None else slot, self.starts[row], self.end)
 
     def extract(self, row: int) -> list[KVCache]:
         """A copy of what is there of a row."""
@@ -163,6 +172,13 @@ class _Layer:
             return  # a row that has nothing yet may have no slot either
         for array in (self._keys, self._values):
             array[target : target + 1, :, start:end] = array[source : source + 1, :, start:end]
+            mx.eval(array)
+
+    def clear(self, slot: int, start: int, end: int) -> None:
+        if start == end or slot >= self.slots:
+            return
+        for array in (self._keys, self._values):
+            array[slot, :, start:end] = 0
             mx.eval(array)
 
     def extract(self, row: int, start: int, end: int) -> KVCache:

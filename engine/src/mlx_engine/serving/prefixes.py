@@ -7,7 +7,7 @@ Arrays of MLX are values, so that entries and the requests that go on from them 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -16,16 +16,27 @@ from mlx_lm.models.cache import KVCache
 
 Version = tuple[Hashable, Hashable]
 _LEAST = 16  # tokens worth keeping
+_WASTE = 1.25  # positions that are held for each that is known, at most
 
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
     tokens: np.ndarray  # int32
     layers: list[KVCache]
+    nbytes: int
 
-    @property
-    def nbytes(self) -> int:
-        return self.tokens.nbytes + sum(layer.nbytes for layer in self.layers)
+
+def _entry(tokens: np.ndarray, layers: Sequence[KVCache]) -> _Entry:
+    """A slice keeps the whole array, which caches enlarge by 256 positions at a time: for 20 tokens, 13 times what they
+    take. Where that is much, what is kept is copied; 1,000 tokens of SmolLM2 would take 40 ms of a processor for it."""
+    kept = cut(layers, tokens.size)
+    if any(layer.keys is not None and layer.keys.shape[2] > _WASTE * tokens.size for layer in layers):
+        for layer in kept:
+            layer.keys, layer.values = mx.contiguous(layer.keys), mx.contiguous(layer.values)
+        mx.eval([layer.state for layer in kept])
+        layers = kept
+    held = sum(array.nbytes for layer in layers for array in (layer.keys, layer.values) if array is not None)
+    return _Entry(tokens, kept, tokens.nbytes + held)
 
 
 class Prefixes:
@@ -67,10 +78,7 @@ class Prefixes:
                 return
             if common == entry.tokens.size:
                 self._drop(number)
-        # A slice keeps the whole array, which caches enlarge by 256 positions at a time: of 20 tokens, 13 times what is
-        # counted. So what is kept is copied; a few µs for each token that took milliseconds.
-        entry = _Entry(known, cut(layers, known.size, mx.contiguous))
-        mx.eval([layer.state for layer in entry.layers if layer.keys is not None])
+        entry = _entry(known, layers)
         self._count += 1
         self._entries[self._count] = (version, entry)
         self.nbytes += entry.nbytes
@@ -89,15 +97,13 @@ class Prefixes:
         self.nbytes -= self._entries.pop(number)[1].nbytes
 
 
-def cut(
-    layers: Sequence[KVCache], length: int, made: Callable[[mx.array], mx.array] = lambda array: array
-) -> list[KVCache]:
+def cut(layers: Sequence[KVCache], length: int) -> list[KVCache]:
     """The first `length` positions, in arrays of their own, so that a write to one side doesn't reach the other."""
     copies = []
     for layer in layers:
         copy = KVCache()
         if layer.keys is not None:
-            copy.keys, copy.values = (made(array[..., :length, :]) for array in (layer.keys, layer.values))
+            copy.keys, copy.values = layer.keys[..., :length, :], layer.values[..., :length, :]
             copy.offset = length
         copies.append(copy)
     return copies

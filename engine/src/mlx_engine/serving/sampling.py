@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlx_engine.protocol import Generate
+from mlx_engine.protocol import EngineError, Generate
 
 _FIRST_GUESS = 64  # likeliest tokens that mostly hold top_p; more are sorted when they don't
 
@@ -40,7 +40,9 @@ class Sampler:
 
     def sample(self, logits: np.ndarray, allowed: np.ndarray | None = None) -> Sampled:
         """(vocabulary,) float32, left as they are; `allowed`: (vocabulary,) bool, what may be chosen. Log-probabilities
-        are told as if all might be."""
+        are told as if all might be. EngineError('non_finite') when there is nothing to choose by."""
+        if not np.isfinite(logits.max()):  # of NaN and others, NaN
+            raise EngineError("non_finite", "the model computes no numbers (NaN or infinity): its weights are damaged")
         penalised = self._penalised(logits)
         token = self._choose(penalised if allowed is None else np.where(allowed, penalised, np.float32(-np.inf)))
         self._said[token] += 1

@@ -236,7 +236,8 @@ class Scheduler:
     def _tell(self, work: Work, answer: Answer, piece: Piece) -> None:
         self._send(Token(id=work.request.id, text=piece.text, index=answer.index, logprobs=piece.logprobs))
 
-    def _failed(self, work: Work, error: EngineError) -> None:
+    def _failed(self, work: Work, error: Exception) -> None:
+        _log(error)
         self._send(error_frame(error, work.request.id))
 
     def _ended(self, work: Work) -> None:

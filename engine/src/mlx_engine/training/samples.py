@@ -86,6 +86,8 @@ class Samples:
             pieces = generate(self._run.subject.loaded, self._ends, request, self._is_cancelled, self._system)
             return "".join(piece for piece in pieces if isinstance(piece, str))
         except EngineError as error:
+            if error.kind == "non_finite":  # the next loss will tell, and what is to be done about it
+                return ""
             raise EngineError(error.kind, f"sample_prompts[{number}]: {error}") from error
 
     def _is_cancelled(self) -> bool:
