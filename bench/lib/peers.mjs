@@ -18,6 +18,16 @@ export const PEERS = {
     run: ({ rows, output, log, settings }) =>
       runOurs(trainCommand({ model: MODEL, rows, output, cache: join(output, 'cache'), settings }), log),
   },
+  'ours-qlora': {
+    plain: true,
+    title: 'ours, QLoRA (4 bits)',
+    adapter: 'mlx',
+    run: ({ rows, output, log, settings }) =>
+      runOurs(
+        trainCommand({ model: MODEL, rows, output, cache: join(output, 'cache'), settings, method: 'qlora' }),
+        log,
+      ),
+  },
   'mlx-lm': {
     plain: true,
     title: 'mlx_lm.lora as installed',

@@ -22,6 +22,7 @@ sys.path.insert(0, str(SOURCES.parent / "src"))
 from mlx_engine.kernels import location  # noqa: E402
 
 _CMAKE_AT_LEAST = (3, 20)
+_KEPT = 3  # older builds, 1 MB each
 
 
 class NotBuilt(Exception):
@@ -104,8 +105,10 @@ def _run(command: list[str | Path | None], environment: dict[str, str], who: str
 
 
 def _keep(built: Path, folder: Path) -> None:
-    """Moves the extension into its folder, and builds for other sources or versions away."""
-    for old in folder.parent.glob("mlx-*"):
+    """Moves the extension into its folder, and the oldest builds for other sources or versions away: several checkouts
+    may share an environment, and none is to take another's kernels away while that computes with them."""
+    others = sorted(folder.parent.glob("mlx-*"), key=lambda path: path.stat().st_mtime)
+    for old in others[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     (folder.parent / location.REASON).unlink(missing_ok=True)
     folder.mkdir(exist_ok=True)

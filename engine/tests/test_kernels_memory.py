@@ -19,7 +19,7 @@ WIDE = {
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
 SETS = {"baseline": [], **(WIDE if platform.machine() == "x86_64" else {})}
-CORE = ["simd/simd", "core/attention_forward", "core/attention_backward", "core/cross_entropy"]
+CORE = ["simd/simd", "core/attention_forward", "core/attention_backward", "core/cross_entropy", "core/packed_linear"]
 
 
 def compile_all(folder: Path, *options: str) -> list[Path]:

@@ -21,6 +21,12 @@ NB_MODULE(_kernels, m) {
         "starts"_a.none() = nb::none(), "threads"_a);
   m.def("linear_cross_entropy", &kernels::linear_cross_entropy, "hidden"_a, "weight"_a, "targets"_a, nb::kw_only(),
         "soft_cap"_a = 0.0f, "gradient"_a, "threads"_a);
+  m.def("packed_cross_entropy", &kernels::packed_cross_entropy, "hidden"_a, "words"_a, "scales"_a, "biases"_a,
+        "targets"_a, nb::kw_only(), "group_size"_a, "bits"_a, "soft_cap"_a = 0.0f, "gradient"_a, "threads"_a);
+  m.def("packed_linear", &kernels::packed_linear, "x"_a, "words"_a, "scales"_a, "biases"_a, nb::kw_only(),
+        "group_size"_a, "bits"_a, "threads"_a);
+  m.def("packed_linear_rows", &kernels::packed_linear_rows, "x"_a, "words"_a, "scales"_a, "biases"_a, nb::kw_only(),
+        "group_size"_a, "bits"_a, "threads"_a);
   m.def("linear_rows", &kernels::linear_rows, "x"_a, "weight"_a, nb::kw_only(), "threads"_a);
   m.def("low_rank_rows", &kernels::low_rank_rows, "y"_a, "x"_a, "a"_a, "b"_a, "slots"_a, nb::kw_only(), "threads"_a);
   m.def("instruction_set", [] { return std::string(kernels::simd().name); });

@@ -9,6 +9,7 @@
 
 #include "core/attention.h"
 #include "core/cross_entropy.h"
+#include "core/packed_linear.h"
 #include "simd/simd.h"
 
 using namespace kernels;
@@ -144,6 +145,66 @@ void cross_entropy(Index rows, Index vocabulary, Index dims, float cap, int thre
   for (Index i = 0; i < vocabulary * dims; i++) agree("d_weight", d_weight[i], e_d_weight[i]);
 }
 
+// Random packed weights in blocks of exactly their size, and what they stand for.
+struct Weights {
+  std::unique_ptr<std::uint32_t[]> words;
+  Block scales, biases;
+  std::vector<double> wide;
+  PackedRows rows;
+
+  Weights(Index outs, Index dims, Index group, int bits) {
+    const Index per_word = 32 / bits, groups = dims / group;
+    words.reset(new std::uint32_t[outs * dims / per_word]);
+    for (Index i = 0; i < outs * dims / per_word; i++) words[i] = static_cast<std::uint32_t>(random_bits());
+    scales = normal(outs * groups), biases = normal(outs * groups);
+    for (Index i = 0; i < outs * dims; i++) {
+      const Index g = i / dims * groups + i % dims / group;
+      const std::uint32_t q = words[i / per_word] >> (i % per_word * bits) & ((1u << bits) - 1);
+      wide.push_back(static_cast<double>(scales[g]) * q + biases[g]);
+    }
+    rows = {words.get(), scales.get(), biases.get(), dims, group, bits};
+  }
+};
+
+void packed(Index rows, Index outs, Index dims, Index group, int bits, int threads) {
+  const Weights w(outs, dims, group, bits);
+  const Block x = normal(rows * dims), d_out = normal(rows * outs);
+  const Block out = uninitialised(rows * outs), few = uninitialised(rows * outs), d_x = uninitialised(rows * dims);
+  const PackedLinear p{rows, outs, w.rows, threads};
+  packed_product(p, x.get(), out.get());
+  packed_product_rows(p, x.get(), few.get());
+  packed_product_d_x(p, d_out.get(), d_x.get());
+  std::vector<double> e_d_x(rows * dims);
+  const double size = bits == 4 ? 10 : 150;  // of a weight, as errors are relative to that
+  for (Index r = 0; r < rows; r++)
+    for (Index o = 0; o < outs; o++) {
+      double sum = 0;
+      for (Index d = 0; d < dims; d++) {
+        sum += x[r * dims + d] * w.wide[o * dims + d];
+        e_d_x[r * dims + d] += d_out[r * outs + o] * w.wide[o * dims + d];
+      }
+      agree("packed product", out[r * outs + o] / size, sum / size);
+      agree("packed product of few rows", few[r * outs + o] / size, sum / size);
+    }
+  for (Index i = 0; i < rows * dims; i++) agree("packed d_x", d_x[i] / size, e_d_x[i] / size);
+
+  if (rows == 0) return;
+  const Block hidden = normal(rows * dims), loss = uninitialised(rows), lse = uninitialised(rows),
+              d_hidden = uninitialised(rows * dims), narrow = normal(outs * dims), plain_loss = uninitialised(rows),
+              plain_d = uninitialised(rows * dims);
+  for (Index i = 0; i < rows * dims; i++) hidden[i] *= 1e-3f;
+  for (Index i = 0; i < outs * dims; i++) narrow[i] = static_cast<float>(w.wide[i]);
+  const std::unique_ptr<bool[]> correct(new bool[rows]);
+  std::vector<std::int32_t> targets(rows);
+  for (Index i = 0; i < rows; i++) targets[i] = static_cast<std::int32_t>(i * 7919 % (outs + 2)) - 1;
+  LinearCrossEntropy c{rows, outs, dims, hidden.get(), narrow.get(), targets.data(), 0, threads};
+  linear_cross_entropy(c, plain_loss.get(), lse.get(), correct.get(), plain_d.get());
+  c.weight = nullptr, c.packed = w.rows;
+  linear_cross_entropy(c, loss.get(), lse.get(), correct.get(), d_hidden.get());
+  for (Index i = 0; i < rows; i++) agree("packed loss", loss[i], plain_loss[i]);
+  for (Index i = 0; i < rows * dims; i++) agree("packed d_hidden", d_hidden[i] / size, plain_d[i] / size);
+}
+
 // Every loop at lengths around its vectors' widths.
 void loops() {
   const Simd& s = simd();
@@ -181,6 +242,14 @@ int main() {
       cross_entropy(1, 1, 1, 0, threads);
       cross_entropy(70, 1100, 3, 0, threads);
       cross_entropy(300, 40, 5, 2, threads);
+      for (int bits : {4, 8})
+        for (Index group : {32, 64, 128}) {
+          packed(3, 5, group, group, bits, threads);
+          packed(7, 71, 3 * group, group, bits, threads);
+        }
+      packed(2, 530, 1120, 32, 4, threads);
+      packed(1, 1, 1056, 32, 8, threads);
+      packed(0, 3, 64, 64, 4, threads);
     }
   }
   std::printf("%d disagreements\n", failures);

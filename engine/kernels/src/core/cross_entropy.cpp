@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "core/gemm.h"
+#include "core/packed_linear.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "simd/simd.h"
@@ -22,10 +23,16 @@ namespace {
 // 512 words.
 constexpr Index kRows = 256, kWords = 1024, kFewRows = 32;
 
+// The weights of m words: where they are, or unpacked to `room`.
+const float* weights(const LinearCrossEntropy& x, Index word, Index m, float* room) {
+  if (x.weight != nullptr) return x.weight + word * x.dims;
+  unpack_rows(x.packed, word, m, room);
+  return room;
+}
+
 // The logits of n rows and m words.
-void logits(const LinearCrossEntropy& x, Index row, Index n, Index word, Index m, float* out) {
-  gemm(kPlain, kTransposed, n, m, x.dims, 1, x.hidden + row * x.dims, x.dims, x.weight + word * x.dims, x.dims, 0, out,
-       m);
+void logits(const LinearCrossEntropy& x, Index row, Index n, const float* weight, Index m, float* out) {
+  gemm(kPlain, kTransposed, n, m, x.dims, 1, x.hidden + row * x.dims, x.dims, weight, x.dims, 0, out, m);
   if (x.soft_cap > 0) simd().soft_cap(out, x.soft_cap, n * m);
 }
 
@@ -42,18 +49,21 @@ float slope(const LinearCrossEntropy& x, float logit) {
 void forward(const LinearCrossEntropy& x, Index row, Index n, float* loss, float* lse, bool* correct, float* d_hidden) {
   const Simd& loops = simd();
   const Index width = std::min(x.vocabulary, kWords);
-  Scratch scratch(n * width + 3 * n, 4);
+  const Index room_size = x.weight == nullptr ? width * x.dims : 0;
+  Scratch scratch(n * width + 3 * n + room_size, 5);
   float* const tile = scratch.take(n * width);
   float* const largest = scratch.take(n);
   float* const sums = scratch.take(n);
   float* const hits = scratch.take(n);  // the targets' logits
+  float* const room = scratch.take(room_size);
   std::fill_n(largest, n, -std::numeric_limits<float>::infinity());
   std::fill_n(sums, n, 0.0f);
   std::fill_n(hits, n, std::numeric_limits<float>::quiet_NaN());
 
   for (Index word = 0; word < x.vocabulary; word += width) {
     const Index m = std::min(width, x.vocabulary - word);
-    logits(x, row, n, word, m, tile);
+    const float* const weight = weights(x, word, m, room);
+    logits(x, row, n, weight, m, tile);
     for (Index r = 0; r < n; r++) {
       float* const z = tile + r * m;
       const Index target = x.targets[row + r] - word;
@@ -68,8 +78,7 @@ void forward(const LinearCrossEntropy& x, Index row, Index n, float* loss, float
       sums[r] += exp_sum(x, z, top, m);
     }
     if (d_hidden != nullptr)
-      gemm(kPlain, kPlain, n, x.dims, m, 1, tile, m, x.weight + word * x.dims, x.dims, word > 0 ? 1 : 0,
-           d_hidden + row * x.dims, x.dims);
+      gemm(kPlain, kPlain, n, x.dims, m, 1, tile, m, weight, x.dims, word > 0 ? 1 : 0, d_hidden + row * x.dims, x.dims);
   }
   for (Index r = 0; r < n; r++) {
     const Index target = x.targets[row + r];
@@ -80,7 +89,7 @@ void forward(const LinearCrossEntropy& x, Index row, Index n, float* loss, float
     if (d_hidden == nullptr) continue;
     float* const d = d_hidden + (row + r) * x.dims;
     loops.scale(d, labelled ? 1 / sums[r] : 0, x.dims);
-    if (labelled) loops.add_scaled(d, x.weight + target * x.dims, -slope(x, hits[r]), x.dims);
+    if (labelled) loops.add_scaled(d, weights(x, target, 1, room), -slope(x, hits[r]), x.dims);
   }
 }
 
@@ -104,7 +113,7 @@ void linear_cross_entropy_d_weight(const LinearCrossEntropy& x, const float* lse
     float* const tile = scratch.take(std::min(x.rows, kRows) * m);
     for (Index row = 0; row < x.rows; row += kRows) {
       const Index n = std::min(kRows, x.rows - row);
-      logits(x, row, n, word, m, tile);
+      logits(x, row, n, x.weight + word * x.dims, m, tile);
       for (Index r = 0; r < n; r++) {
         float* const z = tile + r * m;
         const Index target = x.targets[row + r];

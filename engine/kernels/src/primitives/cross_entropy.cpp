@@ -2,6 +2,7 @@
 
 #include "primitives/kernel.h"
 #include "primitives/ops.h"
+#include "primitives/packed.h"
 
 namespace kernels {
 
@@ -10,12 +11,18 @@ namespace {
 struct Options {
   float soft_cap;
   int threads;
+  int group = 0, bits = 0;  // of packed weights
 };
 
 LinearCrossEntropy describe(const Options& options, const array& hidden, const array& weight, const array& targets) {
-  return {hidden.shape(0),      weight.shape(0),      hidden.shape(1),
-          hidden.data<float>(), weight.data<float>(), targets.data<std::int32_t>(),
-          options.soft_cap,     options.threads};
+  return {hidden.shape(0),
+          weight.shape(0),
+          hidden.shape(1),
+          hidden.data<float>(),
+          options.bits > 0 ? nullptr : weight.data<float>(),
+          targets.data<std::int32_t>(),
+          options.soft_cap,
+          options.threads};
 }
 
 class DWeight : public Kernel {
@@ -42,14 +49,19 @@ class Forward : public Kernel {
   Forward(mx::Stream stream, const Options& options) : Kernel(stream, options.threads), options_(options) {}
   const char* name() const override { return "LinearCrossEntropy"; }
 
-  // (hidden, weight, targets) → (loss, lse, correct) or with d_hidden at the end
+  // (hidden, weight, targets), after them the scales and biases of packed weights
+  // → (loss, lse, correct) or with d_hidden at the end
   void eval_cpu(const Arrays& in, Arrays& out) override {
     for (array& result : out) allocate(result);
-    dispatch(stream(), [hidden = later(in[0]), weight = later(in[1]), targets = later(in[2]), loss = later(out[0]),
+    const Index last = static_cast<Index>(in.size()) - 1;  // without scales and biases these stand for nothing
+    dispatch(stream(), [hidden = later(in[0]), weight = later(in[1]), targets = later(in[2]),
+                        scales = later(in[last - 1]), biases = later(in[last]), loss = later(out[0]),
                         lse = later(out[1]), correct = later(out[2]), d_hidden = later(out.back()),
                         gradient = out.size() == 4, options = options_]() mutable {
-      linear_cross_entropy(describe(options, hidden, weight, targets), loss.data<float>(), lse.data<float>(),
-                           correct.data<bool>(), gradient ? d_hidden.data<float>() : nullptr);
+      LinearCrossEntropy x = describe(options, hidden, weight, targets);
+      if (options.bits > 0) x.packed = packed_rows(weight, scales, biases, options.group, options.bits);
+      linear_cross_entropy(x, loss.data<float>(), lse.data<float>(), correct.data<bool>(),
+                           gradient ? d_hidden.data<float>() : nullptr);
     });
   }
 
@@ -70,6 +82,7 @@ class Forward : public Kernel {
     Arrays gradients;
     for (int argnum : argnums) {
       require(argnum < 2, "linear_cross_entropy has no gradient with respect to targets");
+      require(argnum == 0 || options_.bits == 0, "packed weights have no gradient");
       if (argnum == 0) {
         const array d_hidden = outputs.size() == 4 ? outputs[3] : make(s, options_, primals, true)[3];
         gradients.push_back(mx::multiply(d_hidden, mx::expand_dims(cotangents[0], 1, s), s));
@@ -97,6 +110,22 @@ std::pair<array, array> linear_cross_entropy(const array& hidden, const array& w
   const mx::Stream s = cpu_stream();
   const Arrays in{row_contiguous(hidden, s), row_contiguous(weight, s), row_contiguous(targets, s)};
   const Arrays out = Forward::make(s, Options{soft_cap, threads}, in, gradient);
+  return {out[0], out[2]};
+}
+
+std::pair<array, array> packed_cross_entropy(const array& hidden, const array& words, const array& scales,
+                                             const array& biases, const array& targets, int group_size, int bits,
+                                             float soft_cap, bool gradient, int threads) {
+  require(is_float32(hidden), "packed_cross_entropy is for float32");
+  require_packed(words, scales, biases, group_size, bits);
+  require(targets.dtype() == mx::int32, "targets must be int32");
+  require(hidden.ndim() == 2 && hidden.shape(1) == words.shape(1) * (32 / bits) && words.shape(0) > 0 &&
+              targets.shape() == mx::Shape{hidden.shape(0)},
+          "packed_cross_entropy needs hidden (rows, dims), weights of as many dims, targets (rows)");
+  const mx::Stream s = cpu_stream();
+  const Arrays in{row_contiguous(hidden, s), row_contiguous(words, s), row_contiguous(targets, s),
+                  row_contiguous(scales, s), row_contiguous(biases, s)};
+  const Arrays out = Forward::make(s, Options{soft_cap, threads, group_size, bits}, in, gradient);
   return {out[0], out[2]};
 }
 

@@ -33,10 +33,24 @@ array attention(const array& q, const array& k, const array& v, float scale, boo
 std::pair<array, array> linear_cross_entropy(const array& hidden, const array& weight, const array& targets,
                                              float soft_cap, bool gradient, int threads);
 
+// The same with the weight packed, which has no gradient.
+std::pair<array, array> packed_cross_entropy(const array& hidden, const array& words, const array& scales,
+                                             const array& biases, const array& targets, int group_size, int bits,
+                                             float soft_cap, bool gradient, int threads);
+
+// x (…, dims) times the transpose of weights (outs, dims) that MLX's affine quantisation has packed: words uint32 (outs,
+// dims · bits / 32), scales and biases (outs, dims / group_size); bits 4 or 8, groups of 32, 64 or 128. The gradient is
+// for x alone.
+array packed_linear(const array& x, const array& words, const array& scales, const array& biases, int group_size,
+                    int bits, int threads);
+
 // Of few rows, without gradients. What a row gives doesn't depend on the other rows, to the bit.
 //
 // x (…, dims), weight (outs, dims) → x weightᵀ (…, outs).
 array linear_rows(const array& x, const array& weight, int threads);
+// The same with packed weights.
+array packed_linear_rows(const array& x, const array& words, const array& scales, const array& biases, int group_size,
+                         int bits, int threads);
 // y (rows, …, outs) + x (rows, …, dims) A[slot] B[slot] with a slot for each row, 0 for none; a (slots, dims, rank),
 // b (slots, rank, outs), slot uint32 (rows), one token a row.
 array low_rank_rows(const array& y, const array& x, const array& a, const array& b, const array& slots, int threads);

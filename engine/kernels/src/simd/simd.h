@@ -17,6 +17,15 @@ struct Activation {
   void (*backward)(const float* gate, const float* up, const float* d_out, float* d_gate, float* d_up, Index n);
 };
 
+// (rows, dims) weights as MLX packs them (affine): see simd_packed.h. Rows follow each other.
+struct PackedRows {
+  const std::uint32_t* words;
+  const float *scales, *biases;  // (rows, dims / group)
+  Index dims;                    // a multiple of group
+  Index group;                   // 32, 64 or 128
+  int bits;                      // 4 or 8
+};
+
 struct Simd {
   const char* name;
 
@@ -44,6 +53,16 @@ struct Simd {
 
   // out += (x · a) · b for one x (dims), a (dims, rank), b (rank, outs), all contiguous.
   void (*add_low_rank)(const float* x, const float* a, Index dims, Index rank, const float* b, Index outs, float* out);
+
+  // Entries [from, from + n) of a row, both multiples of the group.
+  void (*unpack)(const PackedRows& w, Index row, Index from, Index n, float* out);
+  // x (rows, dims) as packed_products wants it, arranged_floats(dims, bits) to a row.
+  Index (*arranged_floats)(Index dims, int bits);
+  void (*arrange)(const float* x, Index rows, Index dims, int bits, float* arranged);
+  // out[r][o − from] = x[r] · w[o] for o in [from, to), with rows of out that lie `out_row` apart. The bits of a product
+  // don't depend on rows, from and to.
+  void (*packed_products)(const float* arranged, Index rows, const PackedRows& w, Index from, Index to, float* out,
+                          Index out_row);
 
   // RMSNorm of `rows` contiguous rows. weight may be null (ones), d_weight too (not wanted); d_weight is added to.
   void (*rms_norm)(const float* x, const float* weight, float* out, Index rows, Index dims, float eps);

@@ -184,6 +184,12 @@ void row_products(const float* x, Index rows, const float* w, Index outs, Index 
   for (; o < outs; o++) product_rows<1>(x, rows, w + o * dims, dims, out + o, out_row);
 }
 
+}  // namespace
+
+#include "simd/simd_packed.h"
+
+namespace {
+
 // Eight columns of x · a at a time, in four partial sums that don't wait for each other.
 typedef float Eight __attribute__((vector_size(8 * sizeof(float)), aligned(sizeof(float)), may_alias));
 
@@ -303,6 +309,10 @@ const Simd KERNELS_TABLE(KERNELS_SIMD) = {
     attention_row_backward,
     row_products,
     add_low_rank,
+    unpack,
+    arranged_floats,
+    arrange,
+    packed_products,
     rms_norm,
     rms_norm_backward,
     rope,

@@ -5,16 +5,59 @@ from __future__ import annotations
 import os
 import threading
 from types import ModuleType
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
-NAMES = ("attention", "linear_cross_entropy", "silu", "gelu", "rms_norm", "rope", "linear_rows", "low_rank_rows")
+NAMES = (
+    "attention",
+    "linear_cross_entropy",
+    "packed_cross_entropy",
+    "packed_linear",
+    "silu",
+    "gelu",
+    "rms_norm",
+    "rope",
+    "linear_rows",
+    "packed_linear_rows",
+    "low_rank_rows",
+)
+
+# Of packed weights.
+BITS, GROUPS = (4, 8), (32, 64, 128)
 
 # Tables of cosines and sines are made for this many positions at a time, and only so many are kept: a model has one or
 # two kinds.
 _POSITIONS = 512
 _TABLES = 8
+
+
+class Packed(NamedTuple):
+    """Weights (O, D) as mx.quantize packs them, in the kernels' terms."""
+
+    words: mx.array  # (O, D · bits / 32) uint32
+    scales: mx.array  # (O, D / group_size) float32
+    biases: mx.array  # as scales
+    group_size: int
+    bits: int
+
+    @classmethod
+    def of(
+        cls,
+        words: mx.array,
+        scales: mx.array,
+        biases: mx.array | None,
+        group_size: int | None,
+        bits: int | None,
+        mode: str = "affine",
+    ) -> Packed | None:
+        """None for what the kernels don't know: other widths and groups, other modes, stacked experts, scales in half
+        precision."""
+        known = mode == "affine" and biases is not None and bits in BITS and group_size in GROUPS
+        if not known or words.ndim != 2 or scales.dtype != mx.float32 or biases.dtype != mx.float32:
+            return None
+        return cls(words, scales, biases, group_size, bits)
 
 
 class Ops:
@@ -142,6 +185,26 @@ class Ops:
         return self._extension.linear_cross_entropy(
             hidden, weight, targets, soft_cap=soft_cap, gradient=gradient, threads=self.threads
         )
+
+    def packed_cross_entropy(
+        self, hidden: mx.array, weight: Packed, targets: mx.array, *, soft_cap: float = 0.0, gradient: bool
+    ) -> tuple[mx.array, mx.array]:
+        """linear_cross_entropy over packed weights, which have no gradient."""
+        *arrays, group_size, bits = weight
+        options = {"group_size": group_size, "bits": bits, "threads": self.threads}
+        return self._extension.packed_cross_entropy(
+            hidden, *arrays, targets, soft_cap=soft_cap, gradient=gradient, **options
+        )
+
+    def packed_linear(self, x: mx.array, weight: Packed) -> mx.array:
+        """x (…, D), weight (O, D) → (…, O), with a gradient for x alone."""
+        *arrays, group_size, bits = weight
+        return self._extension.packed_linear(x, *arrays, group_size=group_size, bits=bits, threads=self.threads)
+
+    def packed_linear_rows(self, x: mx.array, weight: Packed) -> mx.array:
+        """The same without a gradient, for few rows, none of whose bits depend on the others."""
+        *arrays, group_size, bits = weight
+        return self._extension.packed_linear_rows(x, *arrays, group_size=group_size, bits=bits, threads=self.threads)
 
     def linear_rows(self, x: mx.array, weight: mx.array) -> mx.array:
         """x (…, D), weight (O, D) → (…, O), without gradients. A row's bits don't depend on the other rows."""

@@ -6,6 +6,9 @@
 - mx.fast.rope by rope. Original: not float32; an array as offset for more than one token a row; neither 3 nor 4 axes.
 - mlx_lm.models.activations.swiglu, wherever a model has imported it, by silu. Original: not float32; shapes differ.
 - mlx.nn.silu by silu, mlx.nn.gelu_approx by gelu. Original: not float32.
+- mx.quantized_matmul, by which packed layers compute, by packed_linear, while ops.decoding by packed_linear_rows.
+  Original: not float32, scales neither; not affine; other than 4 and 8 bits in groups of 32, 64 or 128; weights that
+  are not transposed or have other than 2 axes.
 - mlx.nn.Linear's and Embedding.as_linear's products by linear_rows, while ops.decoding. Original: not float32.
 
 The original is also called with a `stream`, or with an argument that this version of MLX doesn't have.
@@ -26,7 +29,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_engine.kernels.loading import Kernels
-from mlx_engine.kernels.ops import Ops
+from mlx_engine.kernels.ops import Ops, Packed
 
 Function = Callable[..., mx.array]
 
@@ -37,7 +40,7 @@ def patched(kernels: Kernels) -> Iterator[None]:
     others compute."""
     with contextlib.ExitStack() as stack:
         for owner, attribute, kernel, make in _replaced_functions():
-            if kernel in kernels:
+            if all(name in kernels for name in kernel.split()):
                 stack.enter_context(_replaced(owner, attribute, make(kernels.ops, getattr(owner, attribute))))
         yield
 
@@ -123,6 +126,29 @@ def _swiglu(ops: Ops, original: Function) -> Function:
     return swiglu
 
 
+def _quantized_matmul(ops: Ops, original: Function) -> Function:
+    def quantized_matmul(
+        x: mx.array,
+        w: mx.array,
+        /,
+        scales: mx.array,
+        biases: mx.array | None = None,
+        transpose: bool = True,
+        group_size: int | None = None,
+        bits: int | None = None,
+        mode: str = "affine",
+        **more: Any,
+    ) -> mx.array:
+        packed = (
+            Packed.of(w, scales, biases, group_size, bits, mode) if transpose and _float32(x) and not more else None
+        )
+        if packed is not None:
+            return (ops.packed_linear_rows if ops.decoding else ops.packed_linear)(x, packed)
+        return original(x, w, scales, biases, transpose, group_size, bits, mode, **more)
+
+    return quantized_matmul
+
+
 def _linear(ops: Ops, original: Function) -> Function:
     def linear(self: nn.Linear, x: mx.array) -> mx.array:
         if not ops.decoding or not _float32(x, self.weight):
@@ -160,7 +186,7 @@ def _float32(*arrays: mx.array) -> bool:
 
 
 def _replaced_functions() -> list[tuple[Any, str, str, Callable[[Ops, Function], Function]]]:
-    """(module, name of the function, kernel, what makes the replacement)"""
+    """(module, name of the function, kernels, what makes the replacement)"""
     from mlx_lm.models import activations  # takes a second, because it imports transformers
 
     return [
@@ -170,6 +196,7 @@ def _replaced_functions() -> list[tuple[Any, str, str, Callable[[Ops, Function],
         (activations, "swiglu", "silu", _swiglu),
         (nn, "silu", "silu", _silu),
         (nn, "gelu_approx", "gelu", _gelu),
+        (mx, "quantized_matmul", "packed_linear packed_linear_rows", _quantized_matmul),
         (nn.Linear, "__call__", "linear_rows", _linear),
         (nn.Embedding, "as_linear", "linear_rows", _as_linear),
     ]

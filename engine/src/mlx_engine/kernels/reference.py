@@ -95,6 +95,15 @@ def linear(x: Array, weight: Array) -> Array:
     return x @ weight.T
 
 
+def unpack(words: Array, scales: Array, biases: Array, bits: int) -> Array:
+    """words (O, D · bits / 32) uint32, scales and biases (O, groups) → (O, D)"""
+    shifts = np.arange(0, 32, bits, dtype=np.uint32)
+    values = (words[..., None] >> shifts & np.uint32(2**bits - 1)).astype(np.float64)
+    values = values.reshape(len(words), words.shape[1] * len(shifts))
+    group = values.shape[1] // scales.shape[1]
+    return values * np.repeat(scales, group, axis=1) + np.repeat(biases, group, axis=1)
+
+
 def low_rank(y: Array, x: Array, a: Array, b: Array, slots: Array) -> Array:
     """y (R, 1, O), x (R, 1, D), a (S, D, r), b (S, r, O), slots (R); slot 0 adds nothing"""
     return y + np.where(slots == 0, 0.0, 1.0)[:, None, None] * (x @ a[slots] @ b[slots])

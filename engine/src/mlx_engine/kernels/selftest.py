@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_engine.kernels import reference
-from mlx_engine.kernels.ops import NAMES, Ops
+from mlx_engine.kernels.ops import NAMES, Ops, Packed
 
 # Of the largest absolute value of a result. float32 rounds at 6e-8; the sums here are short.
 _TOLERANCE = 2e-5
@@ -117,6 +117,58 @@ def _linear_cross_entropy(ops: Ops, random: np.random.Generator) -> str | None:
     return None
 
 
+# (bits, group size, dims): of blocks of words that are whole and that are not, for every instruction set
+_PACKINGS = ((4, 32, 352), (4, 64, 192), (8, 32, 96), (8, 128, 256))
+
+
+def packed(random: np.random.Generator, outs: int, dims: int, bits: int, group: int) -> tuple[Packed, np.ndarray]:
+    """Random packed weights (outs, dims), and what they stand for in float64."""
+    words = random.integers(0, 2**32, (outs, dims * bits // 32), np.uint32)
+    scales, biases = random.normal(size=(2, outs, dims // group)).astype(np.float32)
+    wide = reference.unpack(words, scales.astype(np.float64), biases.astype(np.float64), bits)
+    return Packed(mx.array(words), mx.array(scales), mx.array(biases), group, bits), wide
+
+
+def _packed_linear(ops: Ops, random: np.random.Generator) -> str | None:
+    for bits, group, dims in _PACKINGS:
+        weight, wide = packed(random, 37, dims, bits, group)
+        x, d_out = random.normal(size=(5, dims)).astype(np.float32), random.normal(size=(5, 37)).astype(np.float32)
+        expected = [reference.linear(x.astype(np.float64), wide), d_out.astype(np.float64) @ wide]
+        found = with_gradients(lambda x, weight=weight: ops.packed_linear(x, weight), [x], d_out)
+        if problem := difference(found, expected):
+            return problem
+    return None
+
+
+def _packed_linear_rows(ops: Ops, random: np.random.Generator) -> str | None:
+    for bits, group, dims in _PACKINGS:
+        weight, wide = packed(random, 37, dims, bits, group)
+        x = random.normal(size=(7, 1, dims)).astype(np.float32)
+        found = ops.packed_linear_rows(mx.array(x), weight)
+        if problem := difference([found], [reference.linear(x.astype(np.float64), wide)]):
+            return problem
+    return None
+
+
+def _packed_cross_entropy(ops: Ops, random: np.random.Generator) -> str | None:
+    for bits, group, dims in _PACKINGS[1:3]:
+        weight, wide = packed(random, 1100, dims, bits, group)
+        wide, scale = wide * 0.1, mx.array(0.1)
+        weight = weight._replace(scales=weight.scales * scale, biases=weight.biases * scale)
+        hidden, targets = random.normal(size=(7, dims)).astype(np.float32) * 0.1, random.integers(-1, 1100, 7)
+        d_loss = random.normal(size=7).astype(np.float32)
+        expected = reference.linear_cross_entropy(
+            hidden.astype(np.float64), wide, targets, 0.0, d_loss.astype(np.float64)
+        )
+
+        def loss(hidden: mx.array, weight: Packed = weight, targets: np.ndarray = targets) -> mx.array:
+            return ops.packed_cross_entropy(hidden, weight, mx.array(targets.astype(np.int32)), gradient=True)[0]
+
+        if problem := difference(with_gradients(loss, [hidden], d_loss), [expected.loss, expected.d_hidden]):
+            return problem
+    return None
+
+
 def _linear_rows(ops: Ops, random: np.random.Generator) -> str | None:
     x, weight = random.normal(size=(7, 1, 67)).astype(np.float32), random.normal(size=(37, 67)).astype(np.float32)
     found = ops.linear_rows(mx.array(x), mx.array(weight))
@@ -140,5 +192,8 @@ _CHECKS: dict[str, Callable[[Ops, np.random.Generator], str | None]] = {
     "rms_norm": _rms_norm,
     "rope": _rope,
     "linear_rows": _linear_rows,
+    "packed_linear": _packed_linear,
+    "packed_linear_rows": _packed_linear_rows,
+    "packed_cross_entropy": _packed_cross_entropy,
     "low_rank_rows": _low_rank_rows,
 }

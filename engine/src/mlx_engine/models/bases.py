@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 
 from mlx_engine.models import folder, record
 from mlx_engine.models.adapters import Adapter, Adapters
-from mlx_engine.models.load import LoadedModel, load_model, with_template
+from mlx_engine.models.load import LoadedModel, load_model, stays_packed, with_template
 from mlx_engine.models.record import Record, template_sha256, tokenizer_sha256
 from mlx_engine.platform import Platform, memory_bytes
 from mlx_engine.serving.chat import end_tokens
@@ -136,7 +136,12 @@ class Bases:
             self.free_buffers()
 
     def _load(self, path: str, quantize_bits: int | None, config: dict[str, Any], key: tuple[Any, ...]) -> Base:
-        loaded = load_model(path, dtype=self._platform.dtype_for(config), quantize_bits=quantize_bits)
+        loaded = load_model(
+            path,
+            dtype=self._platform.dtype_for(config),
+            quantize_bits=quantize_bits,
+            keep_quantized=stays_packed(config, quantize_bits),
+        )
         nbytes = sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters()))
         kept = {} if self._adapters_bytes is None else {"kept_bytes": self._adapters_bytes}
         return Base(key, loaded, Adapters(loaded.model, **kept), nbytes)
@@ -155,9 +160,11 @@ class Bases:
         self.free_buffers()
 
     def needed_bytes(self, path: str, config: dict[str, Any]) -> int:
-        """What a model takes once loaded: files of 4 bits grow eightfold to float32, of half precision twofold."""
+        """What a model takes once loaded: half precision grows twofold to float32, files of 4 bits eightfold unless
+        they stay packed."""
         dtype = self._platform.dtype_for(config)
-        per_word = 32 // config.get("quantization", {}).get("bits", 32) if dtype == mx.float32 else 1
+        unpacked = dtype == mx.float32 and not stays_packed(config)
+        per_word = 32 // config.get("quantization", {}).get("bits", 32) if unpacked else 1
         total = 0
         for file in Path(path).glob("model*.safetensors"):
             for tensor in folder.check_safetensors(file).values():

@@ -16,6 +16,7 @@ from mlx_lm.utils import dequantize_model, load_adapters
 from mlx_lm.utils import load_model as load_mlx_model
 
 from mlx_engine.models import folder
+from mlx_engine.models.quantized import all_known
 from mlx_engine.models.text import context_length, invalid, load_text
 
 
@@ -45,7 +46,8 @@ def load_model(
 
     quantize_bits packs the linear layers of a model that is not packed yet (group size 64, or 32 where the width needs
     it); embeddings and the head stay as they are, as in QLoRA. Packed weights become plain ones of the same values when
-    dtype is float32, as CPUs multiply packed ones at 5 GFLOP/s, unless keep_quantized.
+    dtype is float32, as CPUs multiply packed ones at 5 GFLOP/s, unless keep_quantized. Who computes with the fused
+    kernels in place may keep what those know: see stays_packed.
     Raises EngineError('invalid_model') with one line about what is wrong.
     """
     path = Path(path)
@@ -67,6 +69,14 @@ def load_model(
     if not lazy:
         mx.eval(model.parameters())
     return LoadedModel(model, load_text(path, config), config, path)
+
+
+def stays_packed(config: dict[str, Any], quantize_bits: int | None = None) -> bool:
+    """Whether a model with this config.json (or that is packed when it is loaded) is best kept packed in float32 too:
+    the fused kernels multiply it as fast as plain weights, single tokens faster, and it takes a sixth of the memory."""
+    if "quantization" not in config and quantize_bits:
+        return all_known({"quantization": {"group_size": 64, "bits": quantize_bits}})
+    return all_known(config)
 
 
 def with_template(loaded: LoadedModel, template: str | None) -> LoadedModel:

@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_engine import kernels
 from mlx_engine.data.batches import Batch
+from mlx_engine.models.quantized import known
 
 # Positions are done so many at a time that their float32 logits take this much memory; at the peak it is about ten
 # times as much, in every lane. Of 683 positions with a vocabulary of 49,152, on one thread: 1.15 CPU seconds and 540 MB
@@ -167,7 +168,10 @@ def _in_chunks(
 
 
 def _can_be_fused(head: nn.Module) -> bool:
-    """Plain float32 weights that are not trained: the kernel has a gradient for what meets them alone."""
+    """Plain float32 weights, or packed ones, that are not trained: the kernel has a gradient for what meets them
+    alone."""
+    if "bias" not in head and known(head) is not None:
+        return "packed_cross_entropy" in kernels.load()
     return (
         "linear_cross_entropy" in kernels.load()
         and type(head) in (nn.Linear, nn.Embedding)
@@ -179,7 +183,10 @@ def _can_be_fused(head: nn.Module) -> bool:
 
 def _fused(hidden: mx.array, head: nn.Module, targets: mx.array, *, gradient: bool) -> tuple[mx.array, mx.array]:
     """(R,) losses, and whether the target has the highest logit."""
-    return kernels.load().ops.linear_cross_entropy(hidden, head.weight, targets, gradient=gradient)
+    ops, packed = kernels.load().ops, known(head)
+    if packed is not None:
+        return ops.packed_cross_entropy(hidden, packed, targets, gradient=gradient)
+    return ops.linear_cross_entropy(hidden, head.weight, targets, gradient=gradient)
 
 
 def _with(module: Callable[..., mx.array], caches: list[Any] | None) -> Callable[..., mx.array]:
