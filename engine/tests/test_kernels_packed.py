@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlx.utils import tree_flatten
 
+from mlx_engine import platform
 from mlx_engine.kernels import patched, reference
 from mlx_engine.kernels.ops import Packed
+from mlx_engine.models.bases import Bases
+from mlx_engine.models.load import load_model, stays_packed
 from mlx_engine.models.quantized import UnpackingLinear, product, unpack_on_use, with_product
 from test_kernels_numbers import KERNELS, agree, instruction_set, ops, strided, wide  # noqa: F401 (fixtures)
+from tiny import make_tiny_model
 
 __test__ = KERNELS.ops is not None
 
@@ -271,3 +276,33 @@ def test_training_over_packed_weights_unpacks_nothing_outside_of_the_kernel(tmp_
         assert "QuantizedMatmul" not in graph
         assert "Multiply" not in graph  # by a scale
         agree(found, expected)
+
+
+def test_generation_keeps_what_the_kernels_know_packed_and_answers_the_same(tmp_path):
+    path = make_tiny_model(tmp_path / "packed", quantized=True)
+    bases = Bases(platform.setup(), lambda *_: None)
+    tokens = mx.array([[5, 9, 2, 6, 5, 3]])
+    with patched(KERNELS):
+        base = bases.get(str(path))
+        found = base.loaded.model(tokens)
+    plain = load_model(path, dtype=mx.float32)
+    kinds = {type(module) for module in base.loaded.model.modules()}
+    assert {nn.QuantizedLinear, nn.QuantizedEmbedding} <= kinds
+    assert nn.Linear not in kinds
+    assert base.nbytes < sum(array.nbytes for _, array in tree_flatten(plain.model.parameters())) / 4
+    agree(found, np.array(plain.model(tokens)), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("packing", "expected"),
+    [
+        (None, False),
+        ({"group_size": 32, "bits": 4}, True),
+        ({"group_size": 64, "bits": 4, "head": {"group_size": 128, "bits": 8}, "gate": False}, True),
+        ({"group_size": 64, "bits": 4, "head": {"group_size": 64, "bits": 6}}, False),
+        ({"group_size": 16, "bits": 4}, False),
+        ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, False),
+    ],
+)
+def test_which_models_stay_packed(packing, expected):
+    assert stays_packed({"quantization": packing} if packing else {}) is expected

@@ -1,5 +1,11 @@
 // Compiled once for each instruction set with KERNELS_SIMD as its name. Nothing here may be shared between the copies:
 // no templates of the standard library, no inline functions outside the unnamed namespace.
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
 #include "simd/simd.h"
 #include "simd/simd_math.h"
 

@@ -10,8 +10,31 @@ using kernels::PackedRows;
 
 typedef std::int32_t Words __attribute__((vector_size(kWidth * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef std::int32_t EightWords __attribute__((vector_size(32), aligned(4), may_alias));
-typedef std::uint8_t EightBytes __attribute__((vector_size(8), aligned(1), may_alias));
 typedef float EightFloats __attribute__((vector_size(32), aligned(4), may_alias));
+
+// a · b + c, rounded once where the processor can. Written out where the bits of a product mustn't depend on its tile: of
+// two products that are added, a compiler may round either, and takes now this one and now the other.
+inline Vector multiply_add(Vector a, Vector b, Vector c) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vector>(
+      _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vector>(
+      _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+  return reinterpret_cast<Vector>(vfmaq_f32(reinterpret_cast<float32x4_t>(c), reinterpret_cast<float32x4_t>(a),
+                                            reinterpret_cast<float32x4_t>(b)));
+#else
+  return a * b + c;
+#endif
+}
+
+// The sum of the lanes, in one order.
+inline float total(Vector v) {
+  for (Index half = kWidth / 2; half > 0; half /= 2)
+    for (Index lane = 0; lane < half; lane++) v[lane] += v[lane + half];
+  return v[0];
+}
 
 // ---- unpacking ----
 
@@ -29,9 +52,12 @@ void unpack(const PackedRows& w, Index row, Index from, Index n, float* out) {
         *reinterpret_cast<EightFloats*>(out + 8 * i) = __builtin_convertvector(q, EightFloats) * scale + bias;
       }
     } else {
-      const auto* const group = reinterpret_cast<const EightBytes*>(words + g * w.group / 4);
+      const std::uint32_t* const group = words + g * w.group / 4;
       for (Index i = 0; i < w.group / 8; i++) {
-        const EightWords q = __builtin_convertvector(group[i], EightWords);
+        const EightWords shifts = {0, 8, 16, 24, 0, 8, 16, 24}, second = {0, 0, 0, 0, -1, -1, -1, -1};
+        const EightWords both = second != 0 ? EightWords{} + static_cast<std::int32_t>(group[2 * i + 1])
+                                            : EightWords{} + static_cast<std::int32_t>(group[2 * i]);
+        const EightWords q = (both >> shifts) & 255;
         *reinterpret_cast<EightFloats*>(out + 8 * i) = __builtin_convertvector(q, EightFloats) * scale + bias;
       }
     }
@@ -139,15 +165,15 @@ inline void add_block(const Block<Outs>& block, const float* x, Index x_row, Vec
     for (int o = 0; o < Outs; o++) q[o] = values<Bits>(words[o], j);
     for (int r = 0; r < Rows; r++) {
       const Vector xs = *reinterpret_cast<const Vector*>(x + r * x_row + j * kWidth);
-      for (int o = 0; o < Outs; o++) parts[r][o] += xs * q[o];
+      for (int o = 0; o < Outs; o++) parts[r][o] = multiply_add(xs, q[o], parts[r][o]);
     }
   }
   for (int o = 0; o < Outs; o++) {
-    const Vector bias = block.biases[o] + half * block.scales[o];
+    const Vector bias = multiply_add(block.scales[o], Vector{} + half, block.biases[o]);
     for (int r = 0; r < Rows; r++) {
       const Vector x_sums = *reinterpret_cast<const Vector*>(x + r * x_row + kPerWord<Bits> * kWidth);
-      sums[r][o] += parts[r][o] * block.scales[o];
-      sums[r][o] += x_sums * bias;
+      sums[r][o] = multiply_add(parts[r][o], block.scales[o], sums[r][o]);
+      sums[r][o] = multiply_add(x_sums, bias, sums[r][o]);
     }
   }
 }
@@ -184,12 +210,7 @@ void packed_tile(const float* x, const PackedRows& w, Index row, float* out, Ind
     }
   }
   for (int r = 0; r < Rows; r++)
-    for (int o = 0; o < Outs; o++) {
-      float sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (Index lane = 0; lane < kWidth; lane++) sum += sums[r][o][lane];
-      out[r * out_row + o] = sum;
-    }
+    for (int o = 0; o < Outs; o++) out[r * out_row + o] = total(sums[r][o]);
 }
 
 template <int Bits, Index Per, int Outs>
