@@ -1,5 +1,5 @@
 import { ApiError } from '@mlx-training/sdk'
-import { useState } from 'preact/hooks'
+import { useRef, useState } from 'preact/hooks'
 import { Button } from './components/button.tsx'
 import { Field } from './components/field.tsx'
 import { Logo, ThemeToggle } from './components/layout.tsx'
@@ -11,15 +11,22 @@ export function SignIn() {
   const [key, setKey] = useState('')
   const [busy, setBusy] = useState(false)
   const [error, setError] = useState<string | null>(null)
+  const input = useRef<HTMLInputElement>(null)
+  const refuse = (because: string) => {
+    setError(because)
+    input.current?.focus()
+  }
   const submit = async (event: Event) => {
     event.preventDefault()
-    if (key.trim() === '') return setError('Enter an API key')
+    if (key.trim() === '') return refuse('Enter an API key')
+    // No header can carry others: fetch would fail as if the server were not there.
+    if (/[^ -ÿ]/.test(key)) return refuse('This is no key: it has characters that no key has. Copy it again')
     setBusy(true)
     setError(null)
     try {
       await signIn(key.trim())
     } catch (cause) {
-      setError(cause instanceof ApiError ? cause.message : 'The server does not answer. Is it running?')
+      refuse(cause instanceof ApiError ? cause.message : 'The server does not answer. Is it running?')
       setBusy(false)
     }
   }
@@ -40,6 +47,7 @@ export function SignIn() {
           {(props) => (
             <input
               {...props}
+              ref={input}
               type="password"
               autocomplete="current-password"
               value={key}

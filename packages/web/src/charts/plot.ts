@@ -157,10 +157,21 @@ function optionsOf(host: HTMLElement, options: PlotOptions, range: () => [number
 const seriesOf = ({ colour, faint: behind, points }: Line, many: boolean): uPlot.Series => ({
   stroke: () => (behind ? faint(curveColour(colour), 0.28) : curveColour(colour)),
   width: behind || many ? 1 : 1.75,
-  points: { show: points ?? false, size: 6, fill: () => palette.peek().ground },
+  points: {
+    show: (plot, series) => points || lone(plot.data[series] ?? []),
+    size: 6,
+    fill: () => palette.peek().ground,
+  },
   // A null is a gap, a missing value is not: thin() tells them apart.
   spanGaps: false,
 })
+
+/** A run's first step: one value makes no line, and the chart would look empty. */
+function lone(values: ArrayLike<unknown>): boolean {
+  let there = 0
+  for (let i = 0; i < values.length && there < 2; i++) if (values[i] !== undefined && values[i] !== null) there++
+  return there === 1
+}
 
 function extent(lines: readonly Line[]): [number, number] {
   let low = Number.POSITIVE_INFINITY

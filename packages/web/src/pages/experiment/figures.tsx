@@ -2,6 +2,9 @@ import type { StatusResponse } from '@mlx-training/sdk'
 import { Progress, Stat } from '../../components/facts.tsx'
 import { ago, count, duration, megabytes, moment, number, short } from '../../format.ts'
 
+/** Over so many steps the service averages `smoothed_loss`, once there are as many. */
+const SMOOTHED = 20
+
 /** How far it is and how well it does, at a glance. */
 export function Figures({ status }: { status: StatusResponse }) {
   const { progress, metrics } = status
@@ -21,7 +24,11 @@ export function Figures({ status }: { status: StatusResponse }) {
       <Stat
         label="Loss"
         value={number(metrics.loss)}
-        note={metrics.smoothed_loss !== null && `${number(metrics.smoothed_loss)} over 20 steps`}
+        note={
+          metrics.smoothed_loss !== null &&
+          progress.current_step > 1 &&
+          `${number(metrics.smoothed_loss)} over ${Math.min(progress.current_step, SMOOTHED)} steps`
+        }
       />
       <Stat
         label="Validation loss"
@@ -33,7 +40,7 @@ export function Figures({ status }: { status: StatusResponse }) {
         value={metrics.tokens_per_second > 0 ? short(Math.round(metrics.tokens_per_second)) : '–'}
         note={
           metrics.trained_tokens_per_second
-            ? `${short(Math.round(metrics.trained_tokens_per_second))} carry loss`
+            ? `${short(Math.round(metrics.trained_tokens_per_second))} are learned`
             : null
         }
       />

@@ -11,7 +11,11 @@ export const COLUMNS: readonly Column<JobSummary>[] = [
     id: 'name',
     label: 'Experiment',
     main: true,
-    cell: (job) => <a href={`/experiments/${encodeURIComponent(job.experiment_name)}`}>{job.experiment_name}</a>,
+    cell: ({ experiment_name: name }) => (
+      <a href={`/experiments/${encodeURIComponent(name)}`} title={name}>
+        {name}
+      </a>
+    ),
     sort: (job) => job.experiment_name,
   },
   {

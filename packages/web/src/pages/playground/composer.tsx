@@ -55,7 +55,11 @@ export function Composer() {
         </Button>
       )}
       <span id="playground-keys" class="chat-composer-keys">
-        {valid.value ? 'Enter sends, Shift+Enter begins a new line' : 'A setting has no valid value: see there'}
+        {columns.value.length === 0
+          ? 'Choose a model first: then Enter sends'
+          : valid.value
+            ? 'Enter sends, Shift+Enter begins a new line'
+            : 'A setting has no valid value: see there'}
       </span>
     </form>
   )
