@@ -258,6 +258,7 @@ test('Ctrl-C leaves the job running and says how to come back', async () => {
 test.each(['bash', 'fish', 'zsh'])('completion for %s names the commands', async (shell) => {
   const { out } = await run(['completion', shell])
   expect(out).toMatch(/\bwatch\b/)
+  expect(out).toMatch(shell === 'fish' ? /from keys' -a revoke$/m : /^ +keys\) words="list create revoke /m)
   if (shell !== 'bash') return
   const script = `${out}\nCOMP_WORDS=(mlx-training tr); COMP_CWORD=1; _mlx_training; echo "\${COMPREPLY[@]}"`
   expect((await promisify(execFile)('bash', ['-c', script])).stdout).toBe('train\n')
