@@ -12,6 +12,8 @@ export interface Column<T> {
   align?: 'right'
   /** Left out where the window is narrower: medium below 1400 px, wide below 1700 px. */
   from?: 'medium' | 'wide'
+  /** Its head is for screen readers alone: of buttons that say what they do. */
+  quiet?: boolean
   /** The name of the row: a heading on a phone. */
   main?: boolean
 }
@@ -92,7 +94,7 @@ export function Table<T>(props: TableProps<T>) {
                   </td>
                 )}
                 {columns.map((column) => (
-                  <td key={column.id} class={classOf(column)} data-label={column.label}>
+                  <td key={column.id} class={classOf(column)} data-label={column.quiet ? undefined : column.label}>
                     {column.cell(row)}
                   </td>
                 ))}
@@ -109,7 +111,7 @@ const classOf = <T,>({ align, from, main }: Column<T>) =>
   [align === 'right' && 'right', from && `from-${from}`, main && 'name-cell'].filter(Boolean).join(' ') || undefined
 
 function Head<T>({ column, sorting, onSort }: { column: Column<T> } & Pick<TableProps<T>, 'sorting' | 'onSort'>) {
-  const { id, label, sort } = column
+  const { id, label, sort, quiet = false } = column
   const active = sorting?.by === id
   const direction = active ? (sorting.descending ? 'descending' : 'ascending') : undefined
   return (
@@ -123,6 +125,8 @@ function Head<T>({ column, sorting, onSort }: { column: Column<T> } & Pick<Table
           {label}
           {active && <Icon name={sorting.descending ? 'down' : 'up'} size={14} />}
         </button>
+      ) : quiet ? (
+        <span class="visually-hidden">{label}</span>
       ) : (
         label
       )}

@@ -1,6 +1,6 @@
 /** Tabs after the ARIA authoring practices: one is in the tab order, the arrow keys move between them. */
 import type { ComponentChildren } from 'preact'
-import { useId, useRef } from 'preact/hooks'
+import { useEffect, useId, useRef } from 'preact/hooks'
 
 export interface Tab {
   id: string
@@ -29,6 +29,11 @@ export function Tabs({ label, tabs, selected, onSelect }: TabsProps) {
     onSelect(next.id)
     list.current?.querySelector<HTMLElement>(`#${CSS.escape(`${id}-${next.id}`)}`)?.focus()
   }
+  // On a phone the list is wider than the screen; the page itself must not move.
+  useEffect(() => {
+    const tab = list.current?.querySelector<HTMLElement>('[aria-selected="true"]')
+    if (list.current && tab) list.current.scrollLeft = tab.offsetLeft - (list.current.clientWidth - tab.offsetWidth) / 2
+  }, [shown?.id])
   if (!shown) return null
   return (
     <div class="tabs">

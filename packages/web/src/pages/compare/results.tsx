@@ -95,7 +95,8 @@ const columnsOf = (names: string[], lowest: number | null): Column<Row>[] => [
   },
   {
     id: 'remove',
-    label: '',
+    label: 'Leave out',
+    quiet: true,
     align: 'right',
     cell: ({ run }) => (
       <Button
