@@ -43,7 +43,7 @@ export async function setup({ engine = 'required', quiet = false } = {}) {
 async function setupWeb(quiet) {
   try {
     await step('web', 'Dashboard', {
-      inputs: fingerprint(['packages/web', 'packages/sdk', 'packages/contract', 'package-lock.json']),
+      inputs: fingerprint(['packages/web', 'packages/sdk', 'packages/contract', 'recipes', 'package-lock.json']),
       present: () => existsSync(join(ROOT, 'packages', 'web', 'dist', 'index.html')),
       work: buildWeb,
       quiet,
