@@ -95,9 +95,11 @@ describe.runIf(browserPath)('in a browser', () => {
     const watched = await open('/new', { colorScheme: 'dark' })
     const { page, errors } = watched
     await page.getByRole('button', { name: 'Start the run' }).click()
-    await page.getByText('Choose a model', { exact: true }).waitFor()
     await page.getByText('Choose a data set', { exact: true }).waitFor()
+    // The only one that is listed is chosen; a model folder beside it is named.
+    await poll(() => page.getByRole('radio', { name: /SmolLM2/ }).isChecked()).toBe(true)
     await page.getByLabel('Or another one').fill('tiny')
+    await page.keyboard.press('Enter')
     // Dropped beside the box, which must do as well.
     const files = await page.evaluateHandle(`(() => {
       const transfer = new DataTransfer()

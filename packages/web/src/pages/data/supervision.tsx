@@ -70,15 +70,28 @@ export function Supervision({ report, onRow, onLength }: SupervisionProps) {
           <RowLinks samples={samples} onRow={onRow} />
         </div>
       ))}
+      <RowLinks label="Longest rows" samples={report.longest.map(({ sample }) => sample)} onRow={onRow} />
+      {report.opening && (
+        <details class="small">
+          <summary>What the model’s template puts before a first question</summary>
+          <pre class="raw">{report.opening}</pre>
+        </details>
+      )}
     </div>
   )
 }
 
-export function RowLinks({ samples, onRow }: { samples: readonly number[]; onRow: (sample: number) => void }) {
+export interface RowLinksProps {
+  samples: readonly number[]
+  onRow: (sample: number) => void
+  label?: string
+}
+
+export function RowLinks({ samples, onRow, label = samples.length === 1 ? 'Row' : 'Rows' }: RowLinksProps) {
   if (samples.length === 0) return null
   return (
     <p class="row-links">
-      {samples.length === 1 ? 'Row' : 'Rows'}{' '}
+      {label}{' '}
       {samples.map((sample) => (
         <button key={sample} type="button" class="link" onClick={() => onRow(sample)}>
           {count(sample)}

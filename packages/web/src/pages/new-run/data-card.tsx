@@ -16,7 +16,8 @@ import { Supervision } from '../data/supervision.tsx'
 export interface DataCardProps {
   path: string
   error: string | undefined
-  onPath: (path: string) => void
+  /** `typing`: more letters may follow. */
+  onPath: (path: string, typing: boolean) => void
   /** What is asked about the data; null: no model or no data yet. */
   check: ValidateInput | null
   onLength: (tokens: number) => void
@@ -30,6 +31,7 @@ export function DataCard({ path, error, onPath, check, onLength }: DataCardProps
   } = useLoad((client, signal) => client.datasets.list({ limit: 200 }, { signal }), [])
   const datasets = data?.datasets ?? []
   const known = datasets.some(({ id }) => id === path)
+  const choose = (to: string) => onPath(to, false)
   return (
     <Card title="2. Data">
       <div class="stack">
@@ -37,7 +39,7 @@ export function DataCard({ path, error, onPath, check, onLength }: DataCardProps
           small
           onUploaded={({ id }) => {
             reload()
-            onPath(id)
+            choose(id)
           }}
         />
         {failed && !data ? (
@@ -46,7 +48,7 @@ export function DataCard({ path, error, onPath, check, onLength }: DataCardProps
           <Skeleton lines={3} />
         ) : (
           datasets.length > 0 && (
-            <Choices label="Uploaded data sets" choices={datasets.map(choiceOf)} value={path} onChange={onPath} />
+            <Choices label="Uploaded data sets" choices={datasets.map(choiceOf)} value={path} onChange={choose} />
           )
         )}
         <Field label="Or a file on the server" hint="Its path, in a folder that the server may read" error={error}>
@@ -58,7 +60,8 @@ export function DataCard({ path, error, onPath, check, onLength }: DataCardProps
               spellcheck={false}
               placeholder="/data/conversations.jsonl"
               value={known ? '' : path}
-              onInput={(event) => onPath(event.currentTarget.value.trim())}
+              onInput={(event) => onPath(event.currentTarget.value.trim(), true)}
+              onChange={(event) => choose(event.currentTarget.value.trim())}
             />
           )}
         </Field>

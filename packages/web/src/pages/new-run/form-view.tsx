@@ -35,6 +35,7 @@ export function Form({ initial, preset: first, source }: FormProps) {
   const [busy, setBusy] = useState(false)
   const [told, setTold] = useState(0)
   const [stamp] = useState(stampOf)
+  const [typing, setTyping] = useState(false)
   const form = useRef<HTMLDivElement>(null)
 
   const text = (path: string) => String(values[path] ?? '')
@@ -47,6 +48,10 @@ export function Form({ initial, preset: first, source }: FormProps) {
   const change = (path: string, value: Value) => {
     setValues((old) => ({ ...old, [path]: value }))
     setErrors(({ [path]: _, ...rest }) => rest)
+  }
+  const named = (path: string) => (name: string, more: boolean) => {
+    change(path, name)
+    setTyping(more)
   }
   const fail = (found: Errors) => {
     setErrors(found)
@@ -94,17 +99,20 @@ export function Form({ initial, preset: first, source }: FormProps) {
     model === '' || data === '' || Object.keys(problemsOf(values)).some((path) => path.startsWith('dataset.'))
       ? null
       : checkOf(model, data, settings)
+  // Half a name is not asked about: the server would look for it on a hub.
+  const asked = useRef(check)
+  if (!typing) asked.current = check
 
   return (
     // No form: Enter in one of its many fields must not start a run.
     <div class="new-run" ref={form}>
       <div class="stack">
-        <ModelCard model={model} error={errors.model_name} onModel={(id) => change('model_name', id)} />
+        <ModelCard model={model} error={errors.model_name} onModel={named('model_name')} />
         <DataCard
           path={data}
           error={errors['dataset.dataset_path']}
-          onPath={(path) => change('dataset.dataset_path', path)}
-          check={check}
+          onPath={named('dataset.dataset_path')}
+          check={asked.current}
           onLength={(tokens) => {
             change('dataset.max_seq_length', String(tokens))
             toast(`The longest row is ${tokens} tokens now`)

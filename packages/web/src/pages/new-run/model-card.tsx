@@ -1,5 +1,5 @@
 import type { ModelInfo } from '@mlx-training/sdk'
-import { useState } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { Badge } from '../../components/badge.tsx'
 import { Choices } from '../../components/choices.tsx'
 import { Card } from '../../components/facts.tsx'
@@ -19,7 +19,8 @@ const SOURCES: Record<ModelInfo['source'], string> = {
 export interface ModelCardProps {
   model: string
   error: string | undefined
-  onModel: (model: string) => void
+  /** `typing`: more letters may follow. */
+  onModel: (model: string, typing: boolean) => void
 }
 
 /** Models beyond these get a search field. */
@@ -30,6 +31,12 @@ export function ModelCard({ model, error, onModel }: ModelCardProps) {
   const [search, setSearch] = useState('')
   const models = data?.models ?? []
   const known = models.some(({ id }) => id === model)
+  const choose = (id: string) => onModel(id, false)
+  // Where there is but one, a newcomer needs not choose.
+  const only = models.length === 1 ? models[0]?.id : undefined
+  useEffect(() => {
+    if (only && model === '') choose(only)
+  }, [only])
   const found = models.filter(({ id }) => id.toLowerCase().includes(search.trim().toLowerCase()))
   return (
     <Card title="1. Model">
@@ -55,7 +62,7 @@ export function ModelCard({ model, error, onModel }: ModelCardProps) {
                 />
               </div>
             )}
-            <Choices label="Models that are here" choices={found.map(choiceOf)} value={model} onChange={onModel} />
+            <Choices label="Models that are here" choices={found.map(choiceOf)} value={model} onChange={choose} />
           </>
         )}
         <Field
@@ -71,7 +78,8 @@ export function ModelCard({ model, error, onModel }: ModelCardProps) {
               spellcheck={false}
               placeholder="mlx-community/Qwen2.5-1.5B-4bit"
               value={known ? '' : model}
-              onInput={(event) => onModel(event.currentTarget.value.trim())}
+              onInput={(event) => onModel(event.currentTarget.value.trim(), true)}
+              onChange={(event) => choose(event.currentTarget.value.trim())}
             />
           )}
         </Field>
