@@ -45,9 +45,9 @@ export function Findings({ kinds, onRow }: { kinds: readonly Kind[]; onRow: (sam
                 <Badge tone={kind.severity === 'error' ? 'bad' : 'warning'}>{kind.severity}</Badge>
                 <strong>{kind.code.replaceAll('_', ' ')}</strong>
                 <span class="muted">{kind.times === 1 ? 'once' : `${count(kind.times)} times`}</span>
+                <RowLinks samples={kind.samples} onRow={onRow} />
               </div>
               <p class="small">{kind.message}</p>
-              <RowLinks samples={kind.samples} onRow={onRow} />
             </li>
           ))}
         </ul>

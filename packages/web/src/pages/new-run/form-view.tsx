@@ -62,7 +62,7 @@ export function Form({ initial, preset: first, source }: FormProps) {
     if (!(error instanceof ApiError)) return toastError(error)
     const found: Record<string, string> = {}
     for (const { field, message } of error.errors) found[PARAMETERS.has(field) ? field : ''] ??= message
-    if (error.status === 409 && error.errors.length === 0) found.experiment_name = error.message
+    if (error.status === 409 && error.message.includes(`"${name}"`)) found.experiment_name = error.message
     if (Object.keys(found).length === 0) found[''] = error.message
     fail(found)
   }
