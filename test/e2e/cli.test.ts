@@ -155,6 +155,8 @@ describe('what goes wrong is one line and a status', () => {
     ['no such key', ['keys', 'revoke', 'nobody'], 5, /nobody/],
     ['a wrong field', ['train', '--data', ALPACA, ...small, '--no-check', '--epochs', '0'], 2, /epochs/],
     ['a wrong flag', ['list', '--nonsense'], 2, /unknown option/],
+    ['a state that there is not', ['list', '--state', 'done'], 2, /choices are queued, .*completed/],
+    ['a command that there is not', ['keys', 'delete', 'x'], 2, /'keys delete'. There are list, create, revoke/],
     ['a missing argument', ['status'], 2, /missing required argument/],
   ] as const)(
     '%s',

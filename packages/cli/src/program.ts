@@ -1,5 +1,5 @@
 /** Every command with its flags. */
-import type { Scope } from '@mlx-training/sdk'
+import type { JobState, Scope } from '@mlx-training/sdk'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { compare } from './commands/compare.ts'
 import { doctor } from './commands/doctor.ts'
@@ -65,7 +65,9 @@ export function createProgram(version: string): Command {
     .option('--no-check', 'start without the report on the data')
     .option('--dry-run', 'only measure how long it will take and whether it fits')
     .option('--detach', 'start and do not follow')
-  add('list', 'all experiments, newest first', jobs.list).option('--state <state>', 'only those')
+  add('list', 'all experiments, newest first', jobs.list).addOption(
+    new Option('--state <state>', 'only those').choices(STATES),
+  )
   add('status <experiment>', 'where one stands', jobs.status)
   add('watch <experiment>', 'follow one to its end; Ctrl-C leaves it running', follow.watch)
   add('logs <experiment>', 'what happened so far, line by line', follow.logs).option(
@@ -128,10 +130,7 @@ export function createProgram(version: string): Command {
     .option('--cancel', 'end the evaluation of this id')
   add('models', 'what is here to train and to ask', library.models)
 
-  const datasets = program
-    .command('datasets')
-    .description('uploaded data sets')
-    .action(() => library.datasets(session()))
+  const datasets = program.command('datasets').description('uploaded data sets')
   const part = (usage: string, what: string) => datasets.command(usage).description(what)
   part('list', 'all, newest first').action(() => library.datasets(session()))
   part('upload <file>', 'send one, and see its report')
@@ -160,11 +159,11 @@ export function createProgram(version: string): Command {
     .option('--dry-run', 'only tell what would be done')
     .action((id: string, options: library.CleanOptions) => library.clean(session(), id, options))
   part('delete <ids...>', 'remove').action((ids: string[]) => library.remove(session(), ids))
+  alone(datasets, () => library.datasets(session()))
 
   const apiKeys = program
     .command('keys')
     .description('API keys of the service; needs the admin key, or one with the scope admin')
-    .action(() => keys.list(session()))
   apiKeys
     .command('list')
     .description('all that are not revoked')
@@ -179,6 +178,7 @@ export function createProgram(version: string): Command {
     .command('revoke <keys...>')
     .description('end them at once, by id or name')
     .action((given: string[]) => keys.revoke(session(), given))
+  alone(apiKeys, () => keys.list(session()))
 
   add('doctor', 'what works here, what does not, and how to mend it', doctor)
   program
@@ -187,6 +187,18 @@ export function createProgram(version: string): Command {
     .description('a script for your shell: eval "$(mlx-training completion bash)"')
     .action((shell: string) => say(completion(program, shell)))
   return program
+}
+
+/** What a command with commands of its own does without one; another word is none of them. */
+function alone(group: Command, work: () => Promise<void>): void {
+  group.allowExcessArguments().action(async () => {
+    const [word] = group.args
+    if (word !== undefined)
+      group.error(
+        `error: unknown command '${group.name()} ${word}'. There are ${group.commands.map((one) => one.name()).join(', ')}`,
+      )
+    await work()
+  })
 }
 
 const COLUMNS = 'the file’s names for its columns, e.g. prompt=question,response=answer'
@@ -199,6 +211,16 @@ function pairs(text: string): Record<string, string> {
 }
 
 /** As the contract has them, which the SDK brings as types alone. */
+const STATES = Object.keys({
+  queued: 0,
+  preparing: 0,
+  running: 0,
+  paused: 0,
+  stopping: 0,
+  stopped: 0,
+  completed: 0,
+  failed: 0,
+} satisfies Record<JobState, 0>)
 const SCOPES = ['read', 'train', 'generate', 'admin'] as const satisfies readonly Scope[]
 
 function scopes(text: string): Scope[] {

@@ -1,5 +1,6 @@
 import type { GeneratePiece, TokenLogprob } from '@mlx-training/contract'
 import type { Engine } from '../engine/port.ts'
+import { atField } from '../jobs/resolve.ts'
 import { cancelled } from './hosted.ts'
 import { pieces } from './pieces.ts'
 import type { GenerateInput, GenerateOutput, Provider, ResponseFormat } from './port.ts'
@@ -33,7 +34,7 @@ export function createLocalProvider({ engine, ...deps }: LocalDeps): Provider {
     try {
       const done = await engine.generate(
         {
-          ...(await weightsOf(input.model, deps, signal)),
+          ...(await atField('model', () => weightsOf(input.model, deps, signal))),
           messages: input.messages,
           prompt: input.prompt,
           max_tokens: input.maxTokens,

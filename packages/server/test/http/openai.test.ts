@@ -213,6 +213,16 @@ test('other errors are of the classes that the SDK has for them', async () => {
   const missing = await chat({ model: 'fine-tuned/nobody' })
   expect(missing).toBeInstanceOf(OpenAI.NotFoundError)
   expect(missing).toMatchObject({ code: 'model_not_found', param: 'model' })
+  expect(await chat({ model: '/etc' })).toMatchObject({
+    status: 403,
+    param: 'model',
+    message: expect.stringMatching(/outside the folders/),
+  })
+  expect(await chat({ model: './' })).toMatchObject({
+    status: 400,
+    param: 'model',
+    message: expect.stringMatching(/no config.json/),
+  })
   const full = await chat({ messages: user('full') })
   expect(full).toBeInstanceOf(OpenAI.RateLimitError)
   expect(full.headers.get('retry-after')).toBe('3')
