@@ -16,12 +16,14 @@ export interface Kind {
 }
 
 /** Errors first, then the most frequent. */
-export function kindsOf({ counts, issues, errors }: Dataset['report']): Kind[] {
+export function kindsOf({ counts, issues, errors, warnings, valid }: Dataset['report']): Kind[] {
   const kinds = Object.entries(counts).map(([code, times]): Kind => {
     const found = issues.filter((issue) => issue.code === code)
     const message = found[0]?.message ?? code
-    // The report does not say which codes are errors, but has errors and warnings apart in words.
-    const severity = found.some(({ message }) => errors.some((text) => text.endsWith(message))) ? 'error' : 'warning'
+    // The report does not say which codes are errors, but has the first hundred of errors and of warnings apart in words.
+    const among = (texts: readonly string[]) =>
+      found.some(({ message }) => texts.some((text) => text.endsWith(message)))
+    const severity = among(errors) || (!valid && !among(warnings)) ? 'error' : 'warning'
     const samples = [...new Set(found.map(({ sample }) => sample))].filter((sample) => sample !== null)
     return { code, severity, times, message, samples }
   })
