@@ -1,6 +1,7 @@
 // npm run bench:train: our trainer and its peers in turn, on the same rows, the same model and the same LoRA.
 //   npm run bench:train -- [--data ALPACA.json] [--steps N] [--rounds N] [--peers a,b] [--json PATH]
 //   npm run bench:train -- --growth [--series a,b]
+//   npm run bench:train -- --model-shape smollm2-135m,qwen-0.5b,gemma-0.5b
 // bench/README.md says what is measured and how.
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -13,6 +14,7 @@ import { grow } from './lib/growth.mjs'
 import { commit, loadAverage, machine, versions } from './lib/machine.mjs'
 import { PEERS } from './lib/peers.mjs'
 import { choose, readAlpaca } from './lib/rows.mjs'
+import { measureSteps } from './lib/steps.mjs'
 
 const HELD_OUT_ROWS = 48
 const SETTINGS = {
@@ -38,6 +40,7 @@ const options = (() => {
         json: { type: 'string' },
         growth: { type: 'boolean', default: false },
         series: { type: 'string' },
+        'model-shape': { type: 'string' },
       },
     }).values
   } catch (error) {
@@ -50,6 +53,7 @@ await main().catch(fail)
 
 async function main() {
   requireProject()
+  if (options['model-shape']) return shapes(options['model-shape'].split(','))
   const steps = wholeNumber('steps', 2)
   const rounds = wholeNumber('rounds', 1)
   const peers = chosenPeers()
@@ -82,10 +86,20 @@ async function main() {
         rounds,
         work,
       })
-  const file = resolve(options.json ?? join(ROOT, 'bench', 'results', `${context.benchmark}.json`))
-  mkdirSync(dirname(file), { recursive: true })
-  writeFileSync(file, `${JSON.stringify({ ...context, ...(base && { base }), ...found }, null, 1)}\n`)
+  write({ ...context, ...(base && { base }), ...found })
   rmSync(work, { recursive: true, force: true })
+}
+
+/** Where a step's time goes, over random models of these shapes. */
+function shapes(names) {
+  const context = { ...commit(), machine: machine(), load_average: loadAverage(), versions: versions(null) }
+  write({ benchmark: 'train-steps', date: new Date().toISOString(), ...context, steps: measureSteps(names) })
+}
+
+function write(found) {
+  const file = resolve(options.json ?? join(ROOT, 'bench', 'results', `${found.benchmark}.json`))
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, `${JSON.stringify(found, null, 1)}\n`)
   console.log(`\nWritten to ${relative(process.cwd(), file)}`)
 }
 

@@ -7,6 +7,7 @@ import { cpuBetween, sum } from './measure.mjs'
 import { PEERS, SLOW_STEPS } from './peers.mjs'
 import { table } from './report.mjs'
 import { writeSnapshot } from './rows.mjs'
+import { measureSteps } from './steps.mjs'
 
 // With fewer steps than this the first one counts like the others: it is a smaller part of the noise than they are.
 const STEPS_TO_WARM_UP = 8
@@ -56,7 +57,7 @@ export async function compare({ names, rows, settings, steps, rounds, work }) {
     failed,
   }
   console.log(`\n${table(found)}`)
-  return found
+  return { ...found, steps_of_shapes: measureSteps(['smollm2-135m']) }
 }
 
 /** Figures of one run. The first step, which compiles and warms up, counts as the average of the others; what it takes
