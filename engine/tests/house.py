@@ -14,7 +14,12 @@ class House:
         self.frames: list[Token | Done | Error] = []
         self.loads: list[str] = []
         self.settings = Settings(**settings)
-        self.bases = Bases(platform.setup(), lambda path, _: self.loads.append(path), budget=self.settings.models_bytes)
+        self.bases = Bases(
+            platform.setup(),
+            lambda path, _: self.loads.append(path),
+            budget=self.settings.models_bytes,
+            adapters_bytes=self.settings.adapters_bytes,
+        )
         self.scheduler = Scheduler(self.bases, self.settings, self.frames.append, kernels.load())
 
     def run(self) -> None:
