@@ -91,6 +91,27 @@ describe.runIf(browserPath)('in a browser', () => {
     await page.context().close()
   }, 300_000)
 
+  test('a row as long as a book is cut until all of it is asked for; markup in rows is text; a row that is not there', async () => {
+    const watched = await open('/data')
+    const { page } = watched
+    const markup = '<img src=x onerror="window.hurt = true"><script>window.hurt = true</script>'
+    const long = JSON.stringify({ instruction: markup, output: 'word '.repeat(100_000).trim() })
+    await page.getByLabel('Files to upload').setInputFiles(file(`${markup.replaceAll('/', '')}.jsonl`, [long, ...good]))
+    await page.getByRole('tab', { name: 'Rows' }).click()
+    const first = page.getByRole('listitem').filter({ hasText: markup })
+    const all = first.getByRole('button', { name: 'Show all 499,999 characters' })
+    await all.waitFor()
+    expect((await first.textContent())?.length).toBeLessThan(6000)
+    await expectSound(watched)
+    await all.click()
+    await poll(async () => (await first.textContent())?.length).toBeGreaterThan(499_999)
+    await page.goto(`${page.url().split('?')[0]}?tab=rows&row=99999`)
+    await page.locator('[aria-current="true"]').getByRole('heading', { name: 'Row 24' }).waitFor()
+    expect(await page.evaluate('window.hurt')).toBeUndefined()
+    await expectSound(watched)
+    await page.context().close()
+  }, 300_000)
+
   test('a run: model, upload, report, mask, settings with their errors, estimate, start; and another made of it', async () => {
     const watched = await open('/new', { colorScheme: 'dark' })
     const { page, errors } = watched

@@ -23,6 +23,9 @@ describe.runIf(browserPath)('the page of the server', () => {
     await expectSound(admin)
 
     await page.getByRole('button', { name: 'Create a key' }).click()
+    // Typing goes to the name, not to the button that closes the dialog.
+    await page.keyboard.type(' ')
+    await expect.poll(() => page.getByRole('textbox', { name: 'Name' }).inputValue()).toBe(' ')
     await page.getByRole('button', { name: 'Create', exact: true }).click()
     await page.getByText('Say what it is for').waitFor()
     await page.getByRole('textbox', { name: 'Name' }).fill('a reader')

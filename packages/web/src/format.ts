@@ -5,6 +5,11 @@ export function count(value: number | null | undefined): string {
   return value === null || value === undefined ? NONE : value.toLocaleString('en')
 }
 
+/** 1 row, 2 rows */
+export function counted(value: number, one: string): string {
+  return `${count(value)} ${value === 1 ? one : `${one}s`}`
+}
+
 /** 1,234 → 1.2k; for narrow places. */
 export function short(value: number | null | undefined): string {
   if (value === null || value === undefined) return NONE

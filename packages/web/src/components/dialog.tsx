@@ -20,6 +20,9 @@ export function Dialog({ title, onClose, children, footer, wide = false }: Dialo
   useEffect(() => {
     const before = document.activeElement
     ref.current?.showModal()
+    // The browser would take the first one, which is Close: typing would go nowhere.
+    const first = ref.current?.querySelector<HTMLElement>('.dialog-body :is(input, select, textarea):enabled')
+    ;(first ?? ref.current?.querySelector<HTMLElement>('.dialog-foot button'))?.focus()
     return () => {
       if (before instanceof HTMLElement) before.focus()
     }

@@ -11,7 +11,7 @@ import { PageHead } from '../components/page-head.tsx'
 import { EmptyState, ErrorState, Skeleton } from '../components/states.tsx'
 import { Tabs } from '../components/tabs.tsx'
 import { toast, toastError } from '../components/toast.tsx'
-import { ago, bytes, count } from '../format.ts'
+import { ago, bytes, count, counted } from '../format.ts'
 import { useLoad } from '../live/load.ts'
 import type { PageProps } from '../pages.ts'
 import { navigate, query, setQuery } from '../router.ts'
@@ -70,7 +70,7 @@ function Shown({ dataset }: { dataset: Dataset }) {
         lead={
           <>
             <Badge tone={valid ? 'good' : 'bad'}>{valid ? 'valid' : 'has errors'}</Badge>
-            <span>{count(rows)} rows</span>
+            <span>{counted(rows, 'row')}</span>
             <span>{format ?? 'no format'}</span>
             <span>
               {container}
@@ -121,7 +121,7 @@ function rowOf(text: string | null): number | null {
 }
 
 function Actions({ dataset }: { dataset: Dataset }) {
-  const { id, name, valid } = dataset
+  const { id, name, valid, rows } = dataset
   const [open, setOpen] = useState<'clean' | 'split' | null>(null)
   const [busy, setBusy] = useState(false)
   const close = () => setOpen(null)
@@ -171,9 +171,11 @@ function Actions({ dataset }: { dataset: Dataset }) {
               Train on it
             </Button>
           )}
-          <Button variant={valid ? 'secondary' : 'primary'} icon="check" onClick={() => setOpen('clean')}>
-            Clean
-          </Button>
+          {rows > 0 && (
+            <Button variant={valid ? 'secondary' : 'primary'} icon="check" onClick={() => setOpen('clean')}>
+              Clean
+            </Button>
+          )}
           {valid && (
             <Button icon="branch" onClick={() => setOpen('split')}>
               Split

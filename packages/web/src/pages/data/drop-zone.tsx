@@ -6,7 +6,7 @@ import { Button } from '../../components/button.tsx'
 import { Progress } from '../../components/facts.tsx'
 import { Icon } from '../../components/icon.tsx'
 import { toast } from '../../components/toast.tsx'
-import { bytes, count, percent } from '../../format.ts'
+import { bytes, counted, percent } from '../../format.ts'
 import { upload } from './upload.ts'
 
 interface Upload {
@@ -131,7 +131,7 @@ export function DropZone({ onUploaded, small = false }: DropZoneProps) {
 function UploadLine({ one, onClose }: { one: Upload; onClose: () => void }) {
   const { file, share, done, error, abort } = one
   const state = done
-    ? `${count(done.rows)} rows`
+    ? counted(done.rows, 'row')
     : share < 1
       ? `${percent(share * 100)} of ${bytes(file.size)}`
       : 'checking the rows'

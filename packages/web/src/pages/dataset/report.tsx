@@ -16,7 +16,11 @@ export function Report({ dataset, onRow }: { dataset: Dataset; onRow: (sample: n
   return (
     <div class="stack">
       <div class="stats">
-        <Stat label="Rows" value={count(total)} note={valid === total ? 'all good' : `${count(valid)} of them good`} />
+        <Stat
+          label="Rows"
+          value={count(total)}
+          note={total === 0 ? 'nothing to learn from' : valid === total ? 'all good' : `${count(valid)} of them good`}
+        />
         <Stat
           label="Errors"
           value={count(errors)}
@@ -54,7 +58,7 @@ export function Report({ dataset, onRow }: { dataset: Dataset; onRow: (sample: n
               facts={[
                 ['Format', report.format ?? 'none'],
                 ['Found by', report.detection || '–'],
-                ...(report.format ? ([['Rows of it', percent(report.confidence * 100)]] as const) : []),
+                ...(report.format ? ([['Rows that have it', percent(report.confidence * 100)]] as const) : []),
                 ...optional('With tools', statistics.rows_with_tools, 'rows'),
                 ...optional('Not learned', statistics.turns_not_learned, 'answers, as the file says'),
               ]}

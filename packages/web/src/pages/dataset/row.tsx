@@ -1,5 +1,5 @@
 import type { DatasetRow } from '@mlx-training/sdk'
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { Button } from '../../components/button.tsx'
 import { count } from '../../format.ts'
 
@@ -76,11 +76,31 @@ function Turn({ who, text, unlearned = false }: { who: string; text: string; unl
         {who}
         {unlearned && <span class="muted"> not learned</span>}
       </dt>
-      <dd>{text === '' ? <em class="muted">empty</em> : text}</dd>
+      <dd>{text === '' ? <em class="muted">empty</em> : <Long text={text} />}</dd>
     </div>
   )
 }
 
 function InFile({ row: { row, text } }: { row: DatasetRow }) {
-  return <pre class="raw">{row === null ? (text ?? 'null') : JSON.stringify(row, null, 2)}</pre>
+  return (
+    <pre class="raw">
+      <Long text={row === null ? (text ?? 'null') : JSON.stringify(row, null, 2)} />
+    </pre>
+  )
+}
+
+/** A book in one row made the page 450,000 px high: the rows after it were out of reach. */
+const SHOWN = 4000
+
+function Long({ text }: { text: string }) {
+  const [all, setAll] = useState(false)
+  if (all || text.length <= SHOWN) return <>{text}</>
+  return (
+    <>
+      {text.slice(0, SHOWN)} …{' '}
+      <Button size="small" onClick={() => setAll(true)}>
+        Show all {count(text.length)} characters
+      </Button>
+    </>
+  )
 }

@@ -21,7 +21,9 @@ export interface RowsProps {
   onMask: ((sample: number) => void) | null
 }
 
-export function Rows({ dataset: { id, rows: total, report }, row, onMask }: RowsProps) {
+export function Rows({ dataset: { id, rows: total, report }, row: asked, onMask }: RowsProps) {
+  // An address may name a row of another file, or one that cleaning took away.
+  const row = asked === null ? null : Math.min(asked, Math.max(0, total - 1))
   const [only, setOnly] = useState<'all' | 'issues'>('all')
   const [view, setView] = useState<'trained' | 'file'>('trained')
   /** Among the rows with findings; all rows go by the address. */

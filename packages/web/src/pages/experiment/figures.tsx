@@ -40,7 +40,7 @@ export function Figures({ status }: { status: StatusResponse }) {
         value={metrics.tokens_per_second > 0 ? short(Math.round(metrics.tokens_per_second)) : '–'}
         note={
           metrics.trained_tokens_per_second
-            ? `${short(Math.round(metrics.trained_tokens_per_second))} are learned`
+            ? `${short(Math.round(metrics.trained_tokens_per_second))} of them learned`
             : null
         }
       />
