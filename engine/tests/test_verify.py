@@ -215,7 +215,7 @@ def test_an_attempt_that_ended_the_engine_is_not_made_again(tmp_path: Path, chat
     (tmp_path / "out" / ".verifying").touch()
     _, verified = run(tmp_path, chat)
     assert not verified["ok"]
-    assert "an earlier attempt ended the engine" in verified["message"]
+    assert "an earlier attempt ended in the middle of it" in verified["message"]
     _, verified = run(tmp_path, chat)
     assert verified["ok"]
 

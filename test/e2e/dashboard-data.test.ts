@@ -96,7 +96,9 @@ describe.runIf(browserPath)('in a browser', () => {
     const { page } = watched
     const markup = '<img src=x onerror="window.hurt = true"><script>window.hurt = true</script>'
     const long = JSON.stringify({ instruction: markup, output: 'word '.repeat(100_000).trim() })
-    await page.getByLabel('Files to upload').setInputFiles(file(`${markup.replaceAll('/', '')}.jsonl`, [long, ...good]))
+    const name = `${markup.replaceAll('/', '')}.jsonl`
+    await page.getByLabel('Files to upload').setInputFiles([file(name, [long, ...good]), file('short.jsonl', good)])
+    await page.getByRole('link', { name }).first().click()
     await page.getByRole('tab', { name: 'Rows' }).click()
     const first = page.getByRole('listitem').filter({ hasText: markup })
     const all = first.getByRole('button', { name: 'Show all 499,999 characters' })

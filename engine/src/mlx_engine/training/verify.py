@@ -119,7 +119,9 @@ def attempt(marker: Path) -> Iterator[None]:
     EngineError when `marker` is there, because an earlier attempt did not come to its end."""
     if marker.exists():
         marker.unlink()
-        raise EngineError("out_of_memory", "an earlier attempt ended the engine, most likely for want of memory")
+        raise EngineError(
+            "out_of_memory", "an earlier attempt ended in the middle of it: for want of memory, or with the server"
+        )
     marker.touch()
     try:
         yield

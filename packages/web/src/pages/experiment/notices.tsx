@@ -19,8 +19,8 @@ export function Notices({ status }: { status: StatusResponse }) {
       )}
       {verified === false && (
         <p class="notice bad">
-          The result does not behave as it did in training when it is loaded to generate. The warnings say what was
-          seen.
+          Loaded to generate, the result did not pass the check that it behaves as in training. The warnings say what
+          was seen.
         </p>
       )}
       {warnings.length > 0 && (
