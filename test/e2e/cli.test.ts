@@ -179,6 +179,14 @@ describe('what goes wrong is one line and a status', () => {
   })
 })
 
+test('a download that can not be written is told in one line, as a mistake of whoever asked', async () => {
+  const { id } = JSON.parse((await run(['datasets', 'upload', ALPACA, '--json'])).out)
+  const path = join(folder.path, 'nowhere', 'rows.json')
+  const { code, error } = await run(['datasets', 'download', id, path])
+  expect(code).toBe(2)
+  expect(error).toContain(`${path} can't be written (ENOENT)`)
+}, 30_000)
+
 test('keys are made, told and revoked', async () => {
   const made = await run(['keys', 'create', 'nightly runs', '--scopes', 'train,generate', '--expires', '30d'])
   expect(made, made.error).toMatchObject({ code: 0 })

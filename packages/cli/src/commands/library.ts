@@ -96,8 +96,10 @@ export async function download({ client }: Session, id: string, file: string): P
       file === '-' ? process.stdout : createWriteStream(file, { flags: 'wx' }),
     )
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    throw code === 'EEXIST' ? new Stop(`${file} is there already: remove it first, or name another`) : error
+    const { code, syscall } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') throw new Stop(`${file} is there already: remove it first, or name another`)
+    if (syscall === 'open') throw new Stop(`${file} can't be written (${code}): name another file`)
+    throw error
   }
 }
 

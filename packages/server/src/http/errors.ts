@@ -13,7 +13,10 @@ export const BODY_LIMIT = 1024 * 1024
 /** Fastify's own errors by code; anything else is a fault of ours. */
 const FRAMEWORK: Record<string, [code: ErrorCode, detail: string]> = {
   FST_ERR_CTP_BODY_TOO_LARGE: ['payload_too_large', `The body is larger than ${BODY_LIMIT / 1024 / 1024} MiB`],
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupported_media_type', 'Bodies must be sent as Content-Type: application/json'],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    'unsupported_media_type',
+    'Bodies must be sent as Content-Type: application/json, and files as multipart/form-data',
+  ],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalid_parameters', 'The body is not as long as its Content-Length says'],
   FST_ERR_BAD_URL: ['invalid_parameters', 'The URL is malformed: a % must be followed by two hexadecimal digits'],
   FST_ERR_MAX_PARAM_LENGTH: ['unprocessable', 'A part of the URL is too long; names have at most 100 characters'],

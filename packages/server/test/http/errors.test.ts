@@ -128,6 +128,8 @@ describe('JSON', () => {
     await expectError(['POST', '/generate', 'a=1', form], [415, 'UnsupportedMediaTypeError', 'application/json'])
     const text = { ...json, 'content-type': 'text/plain' }
     await expectError(['POST', '/generate', '{}', text], [415, 'UnsupportedMediaTypeError', 'application/json'])
+    const none = { ...json, 'content-type': 'garbage' }
+    await expectError(['POST', '/datasets', '{}', none], [415, 'UnsupportedMediaTypeError', 'multipart/form-data'])
     const gzip = { ...json, 'content-encoding': 'gzip' }
     await expectError(['POST', '/generate', '{}', gzip], [415, 'UnsupportedMediaTypeError', 'Content-Encoding'])
   })
