@@ -108,6 +108,7 @@ describe.runIf(browserPath)('experiments', () => {
   test('every part of an experiment is sound; samples, checkpoints, configuration and data are there', async () => {
     await start('other', {
       learning_rate: 5e-3,
+      tags: ['for support', 'a/b & c'],
       sample_prompts: ['Which port?'],
       sample_steps: 20,
       sample_max_tokens: 4,
@@ -152,6 +153,35 @@ describe.runIf(browserPath)('experiments', () => {
     await page.getByLabel('Search experiments').fill('oth')
     await page.getByRole('link', { name: 'long', exact: true }).waitFor({ state: 'detached' })
     await page.getByRole('link', { name: 'other', exact: true }).waitFor()
+    await page.context().close()
+  })
+
+  test('tags are shown, and lead to what has them: from the list, from a run, from the address', async () => {
+    const watched = await openPage(browser, server.url)
+    const { page } = watched
+    const runs = (name: string) => page.getByRole('link', { name, exact: true })
+    await runs('long').waitFor()
+    await page.getByRole('button', { name: 'a/b & c' }).click()
+    await runs('long').waitFor({ state: 'detached' })
+    await runs('other').waitFor()
+    await expectSound(watched)
+    await page.getByLabel('Tag', { exact: true }).selectOption('All tags')
+    await runs('long').waitFor()
+    await page.getByLabel('Search experiments').fill('support')
+    await runs('long').waitFor({ state: 'detached' })
+    await runs('other').click()
+    await page.getByRole('heading', { level: 1, name: 'other' }).waitFor()
+    await page.getByRole('link', { name: 'a/b & c' }).click()
+    await runs('other').waitFor()
+    expect(new URL(page.url()).searchParams.get('tag')).toBe('a/b & c')
+    expect(await page.getByLabel('Tag', { exact: true }).inputValue()).toBe('a/b & c')
+    expect(await runs('long').count()).toBe(0)
+    await page.getByLabel('Search experiments').fill('nothing')
+    await page.getByRole('button', { name: 'Show all' }).click()
+    await runs('long').waitFor()
+    await page.goto(`${server.url}/new?from=other`)
+    await page.getByText('With the settings of other').waitFor()
+    expect(await page.locator('[data-path="tags"] textarea').inputValue()).toBe('for support\na/b & c')
     await page.context().close()
   })
 

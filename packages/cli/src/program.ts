@@ -17,6 +17,9 @@ import { METHODS } from './recipe.ts'
 import { say } from './screen/print.ts'
 import { type GlobalOptions, type Session, sessionOf } from './session.ts'
 
+/** Of a flag that may be given several times. */
+const collected = (value: string, all: string[] = []) => [...all, value]
+
 export function createProgram(version: string): Command {
   const program = new Command('mlx-training')
     .description('Fine-tunes language models on MLX, through the service on port 8200')
@@ -57,17 +60,15 @@ export function createProgram(version: string): Command {
     .option('--max-seq-length <tokens>', 'longer rows are cut', whole)
     .option('--resume-from <experiment>', 'begin with its weights')
     .option('--overwrite', 'replace an ended experiment of the same name')
-    .option('--set <field=value>', 'any other field, e.g. lora.lora_dropout=0.05', (value, all: string[] = []) => [
-      ...all,
-      value,
-    ])
+    .option('--tag <tag>', 'a word to find it by again; may be given several times', collected)
+    .option('--set <field=value>', 'any other field, e.g. lora.lora_dropout=0.05', collected)
     .option('--upload', 'send the data to the server instead of naming the file')
     .option('--no-check', 'start without the report on the data')
     .option('--dry-run', 'only measure how long it will take and whether it fits')
     .option('--detach', 'start and do not follow')
-  add('list', 'all experiments, newest first', jobs.list).addOption(
-    new Option('--state <state>', 'only those').choices(STATES),
-  )
+  add('list', 'all experiments, newest first', jobs.list)
+    .addOption(new Option('--state <state>', 'only those').choices(STATES))
+    .option('--tag <tag>', 'only those that have it')
   add('status <experiment>', 'where one stands', jobs.status)
   add('watch <experiment>', 'follow one to its end; Ctrl-C leaves it running', follow.watch)
   add('logs <experiment>', 'what happened so far, line by line', follow.logs).option(

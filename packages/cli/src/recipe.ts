@@ -19,6 +19,7 @@ export interface TrainFlags {
   maxSeqLength?: number
   resumeFrom?: string
   overwrite?: boolean
+  tag?: string[]
   set?: string[]
 }
 
@@ -52,6 +53,7 @@ export function requestOf(recipe: string | undefined, flags: TrainFlags): StartI
   put('lora.lora_alpha', flags.alpha)
   put('resume_from', flags.resumeFrom)
   put('overwrite', flags.overwrite)
+  put('tags', flags.tag)
   for (const assignment of flags.set ?? []) {
     const at = assignment.indexOf('=')
     if (at < 1) throw new Stop(`--set ${assignment}: write field=value, e.g. --set lora.lora_dropout=0.05`)

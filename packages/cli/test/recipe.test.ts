@@ -38,6 +38,12 @@ describe('a request', () => {
     })
   })
 
+  it('has the tags of the recipe, or those of the flags instead', () => {
+    const path = recipe('model_name: m\ntags: [of the recipe]\ndataset: {dataset_path: d.json}\n')
+    expect(requestOf(path, {}).tags).toEqual(['of the recipe'])
+    expect(requestOf(path, { tag: ['a', 'b'] }).tags).toEqual(['a', 'b'])
+  })
+
   it('needs no recipe, and makes up a name that the service takes', () => {
     const request = requestOf(undefined, { model: 'org/My Model@v1', data: 'd.json', method: 'qlora' })
     expect(request).toMatchObject({ model_name: 'org/My Model@v1', lora: { use_qlora: true } })

@@ -242,6 +242,12 @@ export const StartRequest = Type.Object(
           'steps, learning rate and optimizer start afresh',
       }),
     ),
+    tags: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
+        maxItems: 16,
+        description: 'Words to find it by again; they change nothing of the training',
+      }),
+    ),
   },
   { $id: 'StartRequest', additionalProperties: false },
 )
@@ -291,8 +297,9 @@ export type CloneRequest = Static<typeof CloneRequest>
 export const EstimateRequest = Type.Object(
   {
     ...training,
-    ...Type.Partial(Type.Pick(StartRequest, ['experiment_name', 'output_dir', 'overwrite', 'priority', 'resume_from']))
-      .properties,
+    ...Type.Partial(
+      Type.Pick(StartRequest, ['experiment_name', 'output_dir', 'overwrite', 'priority', 'resume_from', 'tags']),
+    ).properties,
   },
   { $id: 'EstimateRequest', additionalProperties: false },
 )

@@ -2,7 +2,7 @@
 import type { AcceptedRequest } from '@mlx-training/sdk'
 
 /** What is another one in every experiment says nothing about how it was trained. */
-const OWN = ['experiment_name', 'output_dir', 'overwrite', 'priority']
+const OWN = ['experiment_name', 'output_dir', 'overwrite', 'priority', 'tags']
 
 /** `lora.lora_r` → 16, in the order of the request. */
 export function flatten(request: AcceptedRequest): Map<string, unknown> {

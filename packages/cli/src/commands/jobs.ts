@@ -8,13 +8,20 @@ import { asJson, pairs, say, table } from '../screen/print.ts'
 import { state } from '../screen/state.ts'
 import type { Session } from '../session.ts'
 
-export async function list({ client, json }: Session, { state: only }: { state?: string }): Promise<void> {
+export async function list(
+  { client, json }: Session,
+  { state: only, tag }: { state?: string; tag?: string },
+): Promise<void> {
   const { training_jobs: all } = await client.train.list()
-  const jobs = only ? all.filter(({ status }) => status === only) : all
+  const jobs = all.filter(
+    ({ status, tags }) => (only === undefined || status === only) && (tag === undefined || tags.includes(tag)),
+  )
   if (json) return asJson(jobs)
   if (jobs.length === 0)
     return say(
-      all.length > 0 ? `No experiment is ${only}` : 'No experiments yet. Begin with: mlx-training train --help',
+      all.length > 0
+        ? `No experiment ${[only && `is ${only}`, tag && `has the tag ${tag}`].filter(Boolean).join(' and ')}`
+        : 'No experiments yet. Begin with: mlx-training train --help',
     )
   say(table(['experiment', 'state', 'done', 'loss', 'model', 'since'], jobs.map(row), [2, 3]))
 }
@@ -56,6 +63,7 @@ export function describe(status: StatusResponse): string {
       `${count(Math.round(metrics.tokens_per_second))} tokens/s, ${count(Math.round(metrics.gpu_memory_used_mb))} MB`,
     ],
     ['model', status.model],
+    status.tags.length > 0 ? ['tags', status.tags.join(', ')] : null,
     [
       'method',
       lora.enabled

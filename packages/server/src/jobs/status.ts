@@ -46,6 +46,7 @@ export function statusOf(job: Job, place: Place | undefined): StatusResponse {
     },
     job_id: job.id,
     model: request.model_name,
+    tags: tagsOf(job),
     attempt: job.attempt,
     ...placeOf(job, place),
     reason: job.reason,
@@ -72,6 +73,7 @@ export function summaryOf(job: Job, place: Place | undefined): JobSummary {
     started_at: job.startedAt ?? job.createdAt,
     ...(job.completedAt !== null && { completed_at: job.completedAt }),
     model: job.request.model_name,
+    tags: tagsOf(job),
     lora_enabled: job.plan.method !== 'full',
     job_id: job.id,
     percentage: percentageOf(job),
@@ -87,6 +89,8 @@ export function summaryOf(job: Job, place: Place | undefined): JobSummary {
     loss_curve: job.progress.curve?.points.map(([, loss]) => loss) ?? [],
   }
 }
+
+const tagsOf = ({ request: { tags = [] } }: Job) => [...new Set(tags)]
 
 const secondsLeft = ({ state, progress }: Job) =>
   AT_WORK.includes(state) ? (progress.step?.seconds_remaining ?? null) : null

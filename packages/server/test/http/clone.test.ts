@@ -84,6 +84,45 @@ describe('clone', () => {
     })
   })
 
+  test('keeps the tags, or takes those of the changes', async () => {
+    await start({ tags: ['support', 'baseline', 'support'] })
+    expect((await clone()).status).toBe(200)
+    expect((await clone({ experiment_name: `${name}-c`, changes: { tags: ['other'] } })).status).toBe(200)
+    expect((await clone({ experiment_name: `${name}-d`, changes: { tags: null } })).status).toBe(200)
+    const { training_jobs: all } = (await service.call('GET', '/train')).body
+    for (const [experiment, tags] of [
+      [name, ['support', 'baseline']],
+      [`${name}-b`, ['support', 'baseline']],
+      [`${name}-c`, ['other']],
+      [`${name}-d`, []],
+    ] as const) {
+      const { body } = await service.call('GET', `/train/${experiment}/status`)
+      expect(contractErrors('trainStatus', body)).toEqual([])
+      expect(body.tags).toEqual(tags)
+      expect(all.find((job: { experiment_name: string }) => job.experiment_name === experiment).tags).toEqual(tags)
+    }
+    expect((await service.call('GET', `/train/${name}-c/request`)).body.tags).toEqual(['other'])
+  })
+
+  test.each([
+    ['17 of them', Array.from({ length: 17 }, (_, i) => `tag ${i}`), 'tags'],
+    ['an empty one', ['a', ''], 'tags.1'],
+    ['one of 65 characters', ['a'.repeat(65)], 'tags.0'],
+    ['a number', [7], 'tags.0'],
+    ['no list', 'a', 'tags'],
+  ])('tags: %s is refused', async (_, tags, field) => {
+    const { status, body } = await start({ tags })
+    expect(status).toBe(422)
+    expect(body.errors[0].field).toBe(field)
+    expect(await service.jobs.get(name)).toBeNull()
+  })
+
+  test('tags: 16 of 64 characters are taken', async () => {
+    const tags = Array.from({ length: 16 }, (_, i) => String(i).padEnd(64, 'é'))
+    expect((await start({ tags })).status).toBe(200)
+    expect((await jobOf(name)).request.tags).toEqual(tags)
+  })
+
   test('takes a folder of its own, and overwrite', async () => {
     await start()
     expect((await clone({ output_dir: `out/${name}` })).body.output_dir).toBe(join(service.folder, 'out', name))

@@ -3,6 +3,7 @@ import { StateBadge } from '../components/badge.tsx'
 import { PageHead } from '../components/page-head.tsx'
 import { EmptyState, ErrorState, Loading } from '../components/states.tsx'
 import { Tabs } from '../components/tabs.tsx'
+import { Tags } from '../components/tags.tsx'
 import { baseName } from '../format.ts'
 import { useLoad } from '../live/load.ts'
 import { useRun } from '../live/run.ts'
@@ -66,6 +67,7 @@ export default function Experiment({ params }: PageProps) {
             <StateBadge state={status.status} />
             <span>{METHODS[methodOf(status, request.data)]}</span>
             <span title={status.model}>{baseName(status.model)}</span>
+            <Tags tags={status.tags} />
           </>
         }
         actions={<Actions status={status} refresh={run.refresh} />}

@@ -86,7 +86,7 @@ function List() {
           <EmptyState
             icon="search"
             title="No experiment is like that"
-            action={{ label: 'Show all', onClick: () => setQuery({ q: null, state: null, model: null }) }}
+            action={{ label: 'Show all', onClick: () => setQuery({ q: null, state: null, model: null, tag: null }) }}
           />
         ) : (
           <Table

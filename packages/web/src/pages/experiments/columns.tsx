@@ -3,7 +3,9 @@ import { StateBadge } from '../../components/badge.tsx'
 import { Progress } from '../../components/facts.tsx'
 import { Sparkline } from '../../components/sparkline.tsx'
 import type { Column } from '../../components/table.tsx'
+import { Tags } from '../../components/tags.tsx'
 import { ago, baseName, brief, count, NONE, number, short } from '../../format.ts'
+import { setQuery } from '../../router.ts'
 import { JOB_ORDER } from './order.ts'
 
 export const COLUMNS: readonly Column<JobSummary>[] = [
@@ -11,10 +13,13 @@ export const COLUMNS: readonly Column<JobSummary>[] = [
     id: 'name',
     label: 'Experiment',
     main: true,
-    cell: ({ experiment_name: name }) => (
-      <a href={`/experiments/${encodeURIComponent(name)}`} title={name}>
-        {name}
-      </a>
+    cell: ({ experiment_name: name, tags }) => (
+      <>
+        <a href={`/experiments/${encodeURIComponent(name)}`} title={name}>
+          {name}
+        </a>
+        <Tags tags={tags} onChoose={(tag) => setQuery({ tag })} />
+      </>
     ),
     sort: (job) => job.experiment_name,
   },

@@ -24,6 +24,7 @@ export interface Filter {
   text: string
   states: States
   model: string
+  tag: string
 }
 
 /** It is kept in the address, so that a view can be passed on and gone back to. */
@@ -33,17 +34,26 @@ export function filterOf(query: URLSearchParams): Filter {
     text: query.get('q') ?? '',
     states: states in STATES ? (states as States) : 'all',
     model: query.get('model') ?? '',
+    tag: query.get('tag') ?? '',
   }
 }
 
-export function matches(job: JobSummary, { text, states, model }: Filter): boolean {
-  const said = `${job.experiment_name} ${job.model} ${job.dataset} ${job.method} ${job.status}`.toLowerCase()
+export function matches(job: JobSummary, { text, states, model, tag }: Filter): boolean {
+  const { experiment_name: name, dataset, method, status, tags } = job
+  const said = [name, job.model, dataset, method, status, ...tags].join(' ').toLowerCase()
   const words = text.toLowerCase().split(/\s+/)
-  return STATES[states](job) && (model === '' || job.model === model) && words.every((word) => said.includes(word))
+  return (
+    STATES[states](job) &&
+    (model === '' || job.model === model) &&
+    (tag === '' || tags.includes(tag)) &&
+    words.every((word) => said.includes(word))
+  )
 }
 
 export function Filters({ jobs, filter }: { jobs: readonly JobSummary[]; filter: Filter }) {
   const models = [...new Set(jobs.map((job) => job.model))].sort()
+  // The one in the address, too: a run that had it may have been deleted, and the choice must still be seen.
+  const tags = [...new Set([...jobs.flatMap((job) => job.tags), ...(filter.tag ? [filter.tag] : [])])].sort()
   return (
     <search class="filters">
       <div class="search">
@@ -77,6 +87,18 @@ export function Filters({ jobs, filter }: { jobs: readonly JobSummary[]; filter:
                 ...models.map((model) => ({ value: model, label: baseName(model) })),
               ]}
               onChange={(model) => setQuery({ model })}
+            />
+          )}
+        </Field>
+      )}
+      {tags.length > 0 && (
+        <Field label="Tag" quiet>
+          {(props) => (
+            <Select
+              {...props}
+              value={filter.tag}
+              options={[{ value: '', label: 'All tags' }, ...tags.map((tag) => ({ value: tag, label: tag }))]}
+              onChange={(tag) => setQuery({ tag })}
             />
           )}
         </Field>

@@ -146,6 +146,7 @@ export const GROUPS: readonly Group[] = [
       { path: 'output_dir', label: 'Output folder', without: './outputs/NAME' },
       { path: 'save_steps', label: 'Checkpoint every', unit: 'steps', without: 'about a minute' },
       { path: 'priority', label: 'Priority' },
+      { path: 'tags', label: 'Tags', unit: 'one a line', lines: true, without: 'none' },
       { path: 'ranks', label: 'Processes' },
       { path: 'overwrite', label: 'Replace an ended experiment of this name' },
     ],

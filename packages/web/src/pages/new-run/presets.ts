@@ -19,7 +19,7 @@ const TITLES: Record<string, string> = {
 
 /** What a preset has nothing to say about. */
 const OWN =
-  /^(experiment_name|model_name|output_dir|overwrite|priority|resume_from|dataset\.(dataset_path|dataset_format|validation_path|columns\..+|tags\..+))$/
+  /^(experiment_name|model_name|output_dir|overwrite|priority|resume_from|tags|dataset\.(dataset_path|dataset_format|validation_path|columns\..+|tags\..+))$/
 
 const pick = (values: Values, own: boolean): Values =>
   Object.fromEntries(Object.entries(values).filter(([path]) => OWN.test(path) === own))
