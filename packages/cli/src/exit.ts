@@ -7,6 +7,7 @@ import {
   ConnectionError,
   NotFoundError,
   PermissionDeniedError,
+  RequestError,
   UnprocessableError,
 } from '@mlx-training/sdk'
 
@@ -42,6 +43,7 @@ export function explain(error: unknown, url: string): { line: string; code: numb
     const fields = error.errors.length > 1 ? error.errors.map(({ field, message }) => `\n  ${field}: ${message}`) : []
     return { line: error.message + fields.join('') + hintOf(error), code: codeOf(error) }
   }
+  if (error instanceof RequestError) return { line: error.message, code: EXIT.usage }
   if (error instanceof ConnectionError)
     return {
       line: `No answer from ${url} (${reasonOf(error)}). Start the server with: mlx-training serve, or name another with --url`,

@@ -45,6 +45,8 @@ export class InsufficientStorageError extends ApiError {}
 /** Any other status from 500. */
 export class ServerError extends ApiError {}
 
+/** Nothing was sent, as it would not have been what was meant. */
+export class RequestError extends MlxTrainingError {}
 /** No answer: the server is not there, or the connection broke. */
 export class ConnectionError extends MlxTrainingError {}
 /** No answer within the time. */

@@ -1,5 +1,5 @@
 /** Requests with time limits and retries. */
-import { ApiError, ConnectionError, ConnectionTimeoutError, errorOf } from './errors.ts'
+import { ApiError, ConnectionError, ConnectionTimeoutError, errorOf, RequestError } from './errors.ts'
 
 export interface ClientOptions {
   /** Default http://127.0.0.1:8200 */
@@ -87,18 +87,19 @@ export class Transport {
     signal?.throwIfAborted()
     const timeout = call.timeout ?? this.#options.timeout ?? MINUTE
     const late = new AbortController()
-    const timer = setTimeout(() => late.abort(), timeout)
     const send = this.#options.fetch ?? fetch
+    const headers = headersOf({
+      accept: 'application/json, text/event-stream;q=0.9, */*;q=0.1',
+      ...(this.#options.apiKey !== undefined && { 'x-api-key': this.#options.apiKey }),
+      ...(json !== undefined && { 'content-type': 'application/json' }),
+      ...this.#options.headers,
+      ...call.headers,
+    })
+    const timer = setTimeout(() => late.abort(), timeout)
     try {
       const response = await send(this.#base + path + queryOf(query), {
         method,
-        headers: {
-          accept: 'application/json, text/event-stream;q=0.9, */*;q=0.1',
-          ...(this.#options.apiKey !== undefined && { 'x-api-key': this.#options.apiKey }),
-          ...(json !== undefined && { 'content-type': 'application/json' }),
-          ...this.#options.headers,
-          ...call.headers,
-        },
+        headers,
         signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal,
         ...(json !== undefined && { body: JSON.stringify(json) }),
         // Node wants to be told that a stream is sent while the answer is not there yet.
@@ -116,6 +117,18 @@ export class Transport {
       clearTimeout(timer)
     }
   }
+}
+
+/** RequestError that names the header and not its value, which may be a key. */
+function headersOf(given: Record<string, string>): Headers {
+  const headers = new Headers()
+  for (const [name, value] of Object.entries(given))
+    try {
+      headers.set(name, value)
+    } catch {
+      throw new RequestError(`The header ${name} can't have that value: look for line breaks and other odd characters`)
+    }
+  return headers
 }
 
 function mayRetry(error: unknown, { safe, method, body }: Call): boolean {

@@ -9,6 +9,7 @@ import {
   InsufficientStorageError,
   NotFoundError,
   RateLimitError,
+  RequestError,
   ServerError,
   UnprocessableError,
 } from '../src/errors.ts'
@@ -151,4 +152,18 @@ it('sends key, headers, queries and names as they are to be sent', async () => {
   expect(seen[0]?.headers).toMatchObject({ 'x-api-key': 'k', 'x-mine': '1' })
   expect(seen[2]).toMatchObject({ body: '{"text":"é"}\n' })
   expect(seen[2]?.headers['content-type']).toBe('application/octet-stream')
+})
+
+it('sends nothing that would mean something else, and tells no key', async () => {
+  const { baseURL, seen } = await localServer((response) => json(response, 200, {}))
+  const client = new MlxTraining({ baseURL })
+  for (const name of ['', '.', '..']) {
+    expect(() => client.train.delete(name)).toThrow(RequestError)
+    expect(() => client.datasets.get(name)).toThrow(`${JSON.stringify(name)} can't be a name`)
+  }
+  const error = await new MlxTraining({ baseURL, apiKey: 'se\ncret' }).health().catch((error) => error)
+  expect(error).toBeInstanceOf(RequestError)
+  expect(error.message).toMatch(/x-api-key/)
+  expect(error.message).not.toMatch(/cret/)
+  expect(seen).toEqual([])
 })

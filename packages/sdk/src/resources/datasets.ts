@@ -18,6 +18,7 @@ import type {
   UploadInput,
   ValidateInput,
 } from '../requests.ts'
+import { segment } from '../segment.ts'
 import { type Body, MINUTE, type RequestOptions, type Transport } from '../transport.ts'
 
 /** Of what reads all rows of a file, which may have gigabytes. */
@@ -99,4 +100,4 @@ export class Datasets {
   }
 }
 
-const pathOf = (id: string) => `/datasets/${encodeURIComponent(id)}`
+const pathOf = (id: string) => `/datasets/${segment(id)}`

@@ -1,6 +1,7 @@
 import type { Evaluation, EvaluationDeleted, EvaluationStarted, EvaluationsResponse } from '@mlx-training/contract'
 import { ConnectionError } from '../errors.ts'
 import type { EvaluateInput, EvaluationsInput } from '../requests.ts'
+import { segment } from '../segment.ts'
 import { MINUTE, pause, type RequestOptions, SECOND, type Transport } from '../transport.ts'
 
 export interface EvaluationWaitOptions extends RequestOptions {
@@ -38,7 +39,7 @@ export class Evaluations {
   }
 
   get(id: string, options: RequestOptions = {}): Promise<Evaluation> {
-    return this.#transport.json({ ...options, method: 'GET', path: `/evaluate/${encodeURIComponent(id)}` })
+    return this.#transport.json({ ...options, method: 'GET', path: `/evaluate/${segment(id)}` })
   }
 
   /** Asks until it has ended, whichever way: look at `state` and `reason` of what it returns. */
@@ -60,12 +61,12 @@ export class Evaluations {
 
   /** One that has ended stays as it is. */
   cancel(id: string, options: RequestOptions = {}): Promise<EvaluationStarted> {
-    return this.#transport.json({ ...options, method: 'POST', path: `/evaluate/${encodeURIComponent(id)}/cancel` })
+    return this.#transport.json({ ...options, method: 'POST', path: `/evaluate/${segment(id)}/cancel` })
   }
 
   /** One that has not ended: ConflictError. */
   delete(id: string, options: RequestOptions = {}): Promise<EvaluationDeleted> {
-    return this.#transport.json({ ...options, method: 'DELETE', path: `/evaluate/${encodeURIComponent(id)}` })
+    return this.#transport.json({ ...options, method: 'DELETE', path: `/evaluate/${segment(id)}` })
   }
 }
 

@@ -1,5 +1,6 @@
 import type { CreatedKey, DeletedKey, KeysResponse, OwnKey } from '@mlx-training/contract'
 import type { KeyInput } from '../requests.ts'
+import { segment } from '../segment.ts'
 import type { RequestOptions, Transport } from '../transport.ts'
 
 /** API keys. All but `own` needs one with the scope "admin". */
@@ -27,6 +28,6 @@ export class Keys {
 
   /** Revokes it, at once. */
   delete(id: string, options: RequestOptions = {}): Promise<DeletedKey> {
-    return this.#transport.json({ ...options, method: 'DELETE', path: `/keys/${encodeURIComponent(id)}` })
+    return this.#transport.json({ ...options, method: 'DELETE', path: `/keys/${segment(id)}` })
   }
 }

@@ -13,6 +13,7 @@ import type {
 } from '@mlx-training/contract'
 import { type FollowOptions, followEvents } from '../follow.ts'
 import type { CloneInput, EstimateInput, HistoryInput, PriorityInput, StartInput } from '../requests.ts'
+import { segment } from '../segment.ts'
 import { MINUTE, type RequestOptions, type Transport } from '../transport.ts'
 
 export interface StartOptions extends RequestOptions {
@@ -142,4 +143,4 @@ export class Train {
 
 const ENDED: JobState[] = ['completed', 'failed', 'stopped']
 
-const pathOf = (name: string) => `/train/${encodeURIComponent(name)}`
+const pathOf = (name: string) => `/train/${segment(name)}`

@@ -85,7 +85,9 @@ function choicesOf({ choices = [] }: GenerateOutput, { n, logprobs }: GenerateRe
 function inputOf(body: GenerateRequest): Omit<GenerateInput, 'model'> {
   const { prompt, messages, system, raw } = body
   if ((prompt === undefined) === (messages === undefined))
-    throw wrong(prompt === undefined ? 'prompt' : 'messages', 'send either prompt or messages: one, not both')
+    throw prompt === undefined
+      ? wrong('prompt', 'is missing: send prompt, or messages')
+      : wrong('messages', 'goes without prompt: send one of them')
   if (raw && (prompt === undefined || system !== undefined))
     throw wrong('raw', 'continues a prompt as plain text: it takes neither messages nor system')
   if (messages && system !== undefined)

@@ -13,8 +13,9 @@ interface Deps {
 
 export function keys({ store, open, log }: Deps): Pick<Handlers, 'keysCreate' | 'keysList' | 'keysOwn' | 'keysDelete'> {
   return {
-    keysCreate: async ({ body, reply }) => {
-      const { key, record } = generateKey(body.name, body.scopes, endOf(body.expires_at ?? null))
+    keysCreate: async ({ body, request, reply }) => {
+      const ends = endOf(body.expires_at ?? null, request.principal?.expiresAt ?? null)
+      const { key, record } = generateKey(body.name, body.scopes, ends)
       await store.insertKey(record)
       log.info({ made: record.id, scopes: record.scopes, expires_at: record.expiresAt }, 'an API key was made')
       reply.header('cache-control', 'no-store')
@@ -46,10 +47,16 @@ const told = ({ id, name, scopes, createdAt, lastUsedAt, expiresAt }: ApiKey): K
   expires_at: expiresAt,
 })
 
-function endOf(expiresAt: string | null): Date | null {
-  if (expiresAt === null) return null
+/** `makers`: when the key ends that makes this one, which may not live on through it. */
+function endOf(expiresAt: string | null, makers: string | null): Date | null {
+  const last = makers === null ? null : new Date(makers)
+  if (expiresAt === null) return last
   const end = new Date(expiresAt)
-  if (end.getTime() > Date.now()) return end
-  const message = `must be in the future, not ${expiresAt}`
-  throw new ServiceError('unprocessable', `expires_at ${message}`, { errors: [{ field: 'expires_at', message }] })
+  if (end.getTime() <= Date.now()) throw wrongEnd(`must be in the future, not ${expiresAt}`)
+  if (last && end > last) throw wrongEnd(`must be ${makers} at the latest, when the key ends that makes it`)
+  return end
+}
+
+function wrongEnd(message: string): ServiceError {
+  return new ServiceError('unprocessable', `expires_at ${message}`, { errors: [{ field: 'expires_at', message }] })
 }

@@ -50,6 +50,17 @@ test('a key ends by itself at its time', async () => {
   expect((await make({ name: 'for ever', scopes: ['read'], expires_at: null })).body.expires_at).toBeNull()
 })
 
+test('a key that ends makes none that live on', async () => {
+  const end = new Date(Date.now() + 3_600_000).toISOString()
+  const { key } = (await make({ name: 'admin for an hour', scopes: ['admin'], expires_at: end })).body
+  expect((await make({ name: 'like it', scopes: ['read'] }, key)).body.expires_at).toBe(end)
+  const sooner = new Date(Date.now() + 60_000).toISOString()
+  expect((await make({ name: 'sooner', scopes: ['read'], expires_at: sooner }, key)).body.expires_at).toBe(sooner)
+  const { status, body } = await make({ name: 'later', scopes: ['read'], expires_at: '2999-01-01T00:00:00Z' }, key)
+  expect(status).toBe(422)
+  expect(body.detail).toContain(`expires_at must be ${end} at the latest`)
+})
+
 test.each([
   [{ name: '', scopes: ['read'] }, 'name'],
   [{ name: 'two\nlines', scopes: ['read'] }, 'name'],
