@@ -12,7 +12,7 @@ import { setNames } from './names.ts'
 interface Row {
   run: ComparedRun
   colour: number
-  /** Mean of the last 20 steps. */
+  /** Mean of the last 20 steps: one step's loss is that of its few rows. The column's label says so. */
   loss: number | null
   best: number | null
   bestStep: number | null
@@ -75,7 +75,7 @@ const columnsOf = (names: string[], lowest: number | null): Column<Row>[] => [
     ),
     sort: ({ best }) => best,
   },
-  { id: 'loss', label: 'Last loss', align: 'right', cell: ({ loss }) => number(loss), sort: ({ loss }) => loss },
+  { id: 'loss', label: 'Loss, last 20', align: 'right', cell: ({ loss }) => number(loss), sort: ({ loss }) => loss },
   { id: 'steps', label: 'Steps', align: 'right', cell: ({ steps }) => count(steps), sort: ({ steps }) => steps },
   {
     id: 'speed',

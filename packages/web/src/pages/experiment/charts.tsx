@@ -26,14 +26,19 @@ const OTHERS: {
 export function Charts({ run }: { run: Run }) {
   const version = run.version.value
   const { data } = run
+  const ended = run.status.value?.completed_at != null
   if (data.step.length === 0)
     return (
       <Card>
         {run.complete.value ? (
           <EmptyState
             icon="chart"
-            title="No step has been made yet"
-            text="Curves begin with the first one. Until then the model is loaded and the data are tokenised."
+            title={ended ? 'It ended before its first step' : 'No step has been made yet'}
+            text={
+              ended
+                ? 'There are no curves to draw.'
+                : 'Curves begin with the first one. Until then the model is loaded and the data are tokenised.'
+            }
           />
         ) : (
           <Skeleton lines={8} />

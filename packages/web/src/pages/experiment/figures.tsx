@@ -17,7 +17,11 @@ export function Figures({ status }: { status: StatusResponse }) {
         note={
           <>
             <Progress value={progress.percentage} label="Progress" />
-            {steps ? `step ${steps}, epoch ${progress.current_epoch} of ${progress.total_epochs}` : 'not started yet'}
+            {steps
+              ? `step ${steps}, epoch ${progress.current_epoch} of ${progress.total_epochs}`
+              : status.completed_at
+                ? 'no step was made'
+                : 'not started yet'}
           </>
         }
       />

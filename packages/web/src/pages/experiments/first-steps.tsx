@@ -14,7 +14,7 @@ const STEPS: {
   {
     icon: 'table',
     title: '1. Look at your data',
-    text: 'Upload a file of examples. Every row is checked, and you see which words the model will learn from.',
+    text: 'Upload a file of examples: examples/service_alpaca.json came with the server. Every row is checked, and you see which words the model will learn from.',
     href: '/data',
     action: 'Data sets',
     scope: 'train',

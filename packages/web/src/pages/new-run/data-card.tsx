@@ -58,7 +58,7 @@ export function DataCard({ path, error, onPath, check, onLength }: DataCardProps
               name="dataset.dataset_path"
               autocomplete="off"
               spellcheck={false}
-              placeholder="/data/conversations.jsonl"
+              placeholder="examples/service_alpaca.json"
               value={known ? '' : path}
               onInput={(event) => onPath(event.currentTarget.value.trim(), true)}
               onChange={(event) => choose(event.currentTarget.value.trim())}

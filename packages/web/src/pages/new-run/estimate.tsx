@@ -41,7 +41,7 @@ export function Estimate({ request, disabled, onError }: EstimateProps) {
         <div class="row spread">
           <span class="row">
             <span class="spinner" aria-hidden="true" />
-            Loading the model and doing some steps …
+            Doing some real steps …
           </span>
           <Button size="small" onClick={() => running.abort()}>
             Cancel
