@@ -58,7 +58,8 @@ const small = [
 ]
 
 test('train checks, starts and follows; what it made is listed, shown and asked', async () => {
-  const trained = await run(['train', '--name', 'first', '--data', ALPACA, '--method', 'lora', ...small])
+  const tags = ['--tag', 'small', '--tag', 'for a test']
+  const trained = await run(['train', '--name', 'first', '--data', ALPACA, '--method', 'lora', ...tags, ...small])
   expect(trained, trained.error).toMatchObject({ code: 0 })
   expect(trained.out).toMatch(/format +alpaca/)
   expect(trained.out).toMatch(/tokens +[\d,]+: [\d.]+% trained/)
@@ -66,6 +67,9 @@ test('train checks, starts and follows; what it made is listed, shown and asked'
   expect(trained.out).toMatch(/first: completed/)
 
   expect((await run(['list'])).out).toMatch(/^first +completed +100% +\d/m)
+  expect((await run(['list', '--tag', 'small'])).out).toMatch(/^first /m)
+  expect((await run(['list', '--tag', 'smal'])).out).toBe('No experiment has the tag smal\n')
+  expect((await run(['status', 'first'])).out).toMatch(/^tags +small, for a test$/m)
   const status = await run(['status', 'first', '--json'])
   expect(JSON.parse(status.out)).toMatchObject({ experiment_name: 'first', progress: { current_step: 2 } })
   expect((await run(['logs', 'first'])).out).toMatch(/step 1 .*\n.*step 2 /)
