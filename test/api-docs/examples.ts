@@ -75,6 +75,10 @@ export const API_EXAMPLES: Record<RouteName, Example> = {
   trainEstimate: { body: training, sdk: 'const { estimated_time, fits } = await client.train.estimate($BODY)' },
   trainStatus: { ...mine, sdk: "const { status, progress } = await client.train.status('mine')" },
   trainRequest: { ...mine, sdk: "await client.train.request('mine')" },
+  trainModel: {
+    ...mine,
+    sdk: "const tar = await (await client.train.model('mine')).blob()",
+  },
   trainList: { sdk: 'const { training_jobs } = await client.train.list()' },
   trainStop: { ...next, sdk: "await client.train.stop('next')" },
   trainPause: { ...next, sdk: "await client.train.pause('next')" },

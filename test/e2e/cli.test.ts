@@ -99,6 +99,18 @@ test('train checks, starts and follows; what it made is listed, shown and asked'
   expect(nobody.error).toContain('  fine-tuned/first')
 }, 240_000)
 
+test('download writes what was learned, and no file over another', async () => {
+  expect(await run(['download', 'first'])).toMatchObject({ code: 0, out: 'first.tar is written\n' })
+  const tar = readFileSync(join(folder.path, 'first.tar'))
+  expect(tar.includes(readFileSync(join(folder.path, 'outputs', 'first', 'adapters.safetensors')))).toBe(true)
+  expect(await run(['download', 'first'])).toMatchObject({
+    code: 2,
+    error: expect.stringContaining('is there already'),
+  })
+  const gone = await run(['download', 'first', '--step', '9999', '-o', 'gone.tar'])
+  expect(gone).toMatchObject({ code: 5, error: expect.stringContaining('Its checkpoints') })
+})
+
 test('evaluate tells base against tuned, is followed, listed, and shown again', async () => {
   const rows = JSON.parse(readFileSync(join(ROOT, 'examples', 'service_alpaca_eval.json'), 'utf8')) as object[]
   writeFileSync(join(folder.path, 'held.json'), JSON.stringify(rows.slice(0, 4)))

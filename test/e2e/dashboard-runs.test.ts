@@ -1,5 +1,5 @@
 /** Runs in a browser: watched, compared, stopped, deleted, and through a death of the server. */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
@@ -128,6 +128,16 @@ describe.runIf(browserPath)('experiments', () => {
       await page.getByText(text).first().waitFor()
       await expectSound(watched)
     }
+    await page.getByRole('tab', { name: 'Checkpoints' }).click()
+    const row = page.getByRole('row').filter({ hasText: 'fine-tuned/other@step-10' })
+    const [download] = await Promise.all([
+      page.waitForEvent('download'),
+      row.getByRole('button', { name: 'Download' }).click(),
+    ])
+    expect(download.suggestedFilename()).toBe('other-step-10.tar')
+    const { output_dir } = await server.status('other')
+    const adapter = join(output_dir, 'checkpoints', 'step-00000010', 'adapters.safetensors')
+    expect(readFileSync(await download.path()).includes(readFileSync(adapter))).toBe(true)
     await page.getByRole('tab', { name: 'Configuration' }).click()
     await page.getByLabel('Compare with').selectOption('long')
     await page.getByText('parameters differ from long').waitFor()

@@ -75,6 +75,9 @@ export function createProgram(version: string): Command {
     '-f, --follow',
     'and what happens next',
   )
+  add('download <experiment>', 'what it has learned, as a tar of its adapter or model', jobs.download)
+    .option('--step <step>', 'of this checkpoint; left out, the result or the newest so far', whole)
+    .option('-o, --output <file>', 'instead of EXPERIMENT.tar; - is stdout')
   for (const [verb, what] of [
     ['stop', 'end them; what they learned is saved'],
     ['pause', 'save them and free their memory'],

@@ -219,6 +219,24 @@ export const ROUTES = {
     params: experiment,
     response: AcceptedRequest,
   },
+  trainModel: {
+    method: 'GET',
+    path: '/train/:name/model',
+    summary: 'What a job has learned, as a tar of its adapter or model; of a checkpoint with `step`',
+    tag: 'training',
+    auth: 'required',
+    scope: 'read',
+    params: experiment,
+    querystring: Type.Object(
+      {
+        step: Type.Optional(
+          Type.Integer({ minimum: 1, description: 'Of the checkpoint; left out: the result, or the newest so far' }),
+        ),
+      },
+      { additionalProperties: false },
+    ),
+    file: 'application/x-tar',
+  },
   trainList: {
     method: 'GET',
     path: '/train',

@@ -53,6 +53,7 @@ it('has a method for every route that is neither a page nor OpenAI’s', async (
     train.list(),
     train.status('n'),
     train.request('n'),
+    train.model('n'),
     train.history('n'),
     train.stop('n'),
     train.pause('n'),

@@ -1,6 +1,7 @@
-/** list, status, stop, pause, resume, delete, priority: one call each. */
+/** list, status, download, stop, pause, resume, delete, priority: one call each. */
 import type { JobSummary, StatusResponse } from '@mlx-training/sdk'
 import { each } from '../each.ts'
+import { save } from '../save.ts'
 import { bar } from '../screen/chart.ts'
 import pc from '../screen/colours.ts'
 import { count, duration, loss, percent, time } from '../screen/format.ts'
@@ -39,6 +40,16 @@ export async function status({ client, json }: Session, name: string): Promise<v
   const status = await client.train.status(name)
   if (json) return asJson(status)
   say(describe(status))
+}
+
+export async function download(
+  { client }: Session,
+  name: string,
+  { step, output }: { step?: number; output?: string },
+): Promise<void> {
+  const file = output ?? (step === undefined ? `${name}.tar` : `${name}-step-${step}.tar`)
+  await save(await client.train.model(name, step === undefined ? {} : { step }), file)
+  if (file !== '-') say(`${file} is written`)
 }
 
 export function describe(status: StatusResponse): string {

@@ -1,12 +1,11 @@
 /** models and datasets. */
-import { createWriteStream, openAsBlob } from 'node:fs'
+import { openAsBlob } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import type { CleanInput, DatasetSummary } from '@mlx-training/sdk'
 import { each } from '../each.ts'
 import { EXIT, Stop } from '../exit.ts'
+import { save } from '../save.ts'
 import { bytes, count, time } from '../screen/format.ts'
 import { asJson, harmless, marked, say, table } from '../screen/print.ts'
 import type { Session } from '../session.ts'
@@ -88,19 +87,7 @@ export async function rows(
 }
 
 export async function download({ client }: Session, id: string, file: string): Promise<void> {
-  const { body } = await client.datasets.content(id)
-  if (!body) throw new Stop(`${id}: the answer has no content`)
-  try {
-    await pipeline(
-      Readable.fromWeb(body as never),
-      file === '-' ? process.stdout : createWriteStream(file, { flags: 'wx' }),
-    )
-  } catch (error) {
-    const { code, syscall } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST') throw new Stop(`${file} is there already: remove it first, or name another`)
-    if (syscall === 'open') throw new Stop(`${file} can't be written (${code}): name another file`)
-    throw error
-  }
+  await save(await client.datasets.content(id), file)
 }
 
 export async function split({ client, json }: Session, id: string, { share }: { share: number }): Promise<void> {

@@ -72,6 +72,11 @@ export class Train {
     return this.#transport.json({ ...options, method: 'GET', path: `${pathOf(name)}/request` })
   }
 
+  /** What it has learned, or had at the checkpoint of `step`, as a tar, not read yet: `.body` is a stream, `.blob()` all of it. */
+  model(name: string, query: { step?: number } = {}, options: RequestOptions = {}): Promise<Response> {
+    return this.#transport.send({ ...options, method: 'GET', path: `${pathOf(name)}/model`, query })
+  }
+
   /** Its steps in columns, to draw them, and all other events. `last_event` is `after` of the following call, or of `events`. */
   history(name: string, query: HistoryInput = {}, options: RequestOptions = {}): Promise<HistoryResponse> {
     return this.#transport.json({ ...options, method: 'GET', path: `${pathOf(name)}/history`, query })

@@ -222,6 +222,7 @@ export function failureCodes(route: Route): ErrorCode[] {
     codes.push('invalid_parameters', 'not_found', 'payload_too_large', 'unsupported_media_type', 'unprocessable')
   if (route.idempotent) codes.push('conflict', 'unavailable', 'insufficient_storage')
   if (route.path === ROUTES.trainEstimate.path) codes.push('unavailable')
+  if (route.path === ROUTES.trainModel.path) codes.push('conflict')
   if (route.path === ROUTES.ready.path) codes.push('unavailable')
   if (route.scope === 'generate') codes.push('provider_error', 'unavailable', 'provider_timeout')
   return codes

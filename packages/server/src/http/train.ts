@@ -16,6 +16,7 @@ import type { Metrics } from '../metrics/metrics.ts'
 import type { Store } from '../store/port.ts'
 import { clientSignal } from './client-signal.ts'
 import { startAfter } from './events.ts'
+import { sendModel } from './model-archive.ts'
 import type { Handlers } from './routes.ts'
 import { EVENT_STREAM, type SseTimes, sendEvents } from './sse.ts'
 import { start } from './start.ts'
@@ -25,6 +26,7 @@ type TrainRoutes =
   | 'trainEstimate'
   | 'trainStatus'
   | 'trainRequest'
+  | 'trainModel'
   | 'trainList'
   | 'trainStop'
   | 'trainPause'
@@ -64,6 +66,8 @@ export function train(
       return statusOf(job, await placeOf(job))
     },
     trainRequest: async ({ params }) => (await find(params.name)).request,
+    trainModel: async ({ params, query, request, reply }) =>
+      await sendModel(await find(params.name), query.step ?? null, request, reply),
     trainList: async () => {
       const [all, places] = [await jobs.list(), await jobs.places()]
       return { training_jobs: all.map((job) => summaryOf(job, places.get(job.id))) }

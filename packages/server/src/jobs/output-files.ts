@@ -25,6 +25,7 @@ const RESULT = [
   'training.json',
 ]
 const MANIFEST = 'state.json'
+const OPTIMIZER = 'optimizer.safetensors'
 const CHECKPOINTS = 'checkpoints'
 const CHECKPOINT = /^step-\d{8,}$/
 /** One whose write was interrupted: the engine's own for a moment, with all that is in it. */
@@ -86,7 +87,7 @@ export async function clearFolder(folder: string, jobId: string): Promise<Cleare
     await removeEmpty(join(checkpoints, name))
   }
   for (const name of finished) {
-    await removeFiles(join(checkpoints, name), [...names, 'optimizer.safetensors'])
+    await removeFiles(join(checkpoints, name), [...names, OPTIMIZER])
     await removeFiles(join(checkpoints, name), [MANIFEST])
     await removeEmpty(join(checkpoints, name))
   }
@@ -95,6 +96,20 @@ export async function clearFolder(folder: string, jobId: string): Promise<Cleare
   await removeFiles(folder, [MARK])
   const removed = mark.folder_created && (await removeEmpty(folder))
   return { kept, folder: removed ? 'removed' : 'kept' }
+}
+
+/** What generation needs of what the job has learned, in `folder` (its output folder or a checkpoint there): names of regular
+ *  files that the run made. null: the output folder does not carry the job's mark. */
+export async function resultFiles(outputDir: string, folder: string, jobId: string): Promise<string[] | null> {
+  const mark = (await realpath(outputDir)) === outputDir ? await readMark(outputDir) : null
+  if (mark?.job_id !== jobId) return null
+  const checkpoints = join(outputDir, CHECKPOINTS)
+  const names = new Set(RESULT)
+  for (const name of await foldersIn(checkpoints, CHECKPOINT))
+    for (const file of await filesOf(join(checkpoints, name))) if (isName(file)) names.add(file)
+  names.delete(OPTIMIZER)
+  const entries = await readdir(folder, { withFileTypes: true })
+  return entries.filter((entry) => entry.isFile() && names.has(entry.name)).map((entry) => entry.name)
 }
 
 /** No symlinks, neither `folder` nor those in it. */

@@ -7,6 +7,7 @@ import { EmptyState } from '../../components/states.tsx'
 import { type Column, Table } from '../../components/table.tsx'
 import { ago, count, number } from '../../format.ts'
 import { can } from '../../session.ts'
+import { Download } from './download.tsx'
 
 export function Checkpoints({ status }: { status: StatusResponse }) {
   const { checkpoints, experiment_name: name, output_dir: folder } = status
@@ -39,6 +40,7 @@ export function Checkpoints({ status }: { status: StatusResponse }) {
           <code>{folder}</code>
           <CopyButton text={folder} label="Copy the path" />
         </p>
+        <Download name={name} />
       </Card>
     </div>
   )
@@ -92,6 +94,7 @@ const columnsOf = (name: string): Column<Checkpoint>[] => [
             Continue from
           </Button>
         )}
+        <Download name={name} step={step} />
       </span>
     ),
   },
