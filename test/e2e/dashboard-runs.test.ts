@@ -128,6 +128,11 @@ describe.runIf(browserPath)('experiments', () => {
       await page.getByText(text).first().waitFor()
       await expectSound(watched)
     }
+    await page.getByRole('tab', { name: 'Data' }).click()
+    await page.getByRole('button', { name: 'Check the file' }).click()
+    await page.getByText('Characters of a row').waitFor()
+    await page.getByText('Found by').waitFor()
+    await expectSound(watched)
     await page.getByRole('tab', { name: 'Checkpoints' }).click()
     const row = page.getByRole('row').filter({ hasText: 'fine-tuned/other@step-10' })
     const [download] = await Promise.all([

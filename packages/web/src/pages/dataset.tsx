@@ -7,6 +7,7 @@ import { Badge } from '../components/badge.tsx'
 import { Button } from '../components/button.tsx'
 import { CopyButton } from '../components/copy.tsx'
 import { confirm } from '../components/dialog.tsx'
+import { Card } from '../components/facts.tsx'
 import { PageHead } from '../components/page-head.tsx'
 import { EmptyState, ErrorState, Skeleton } from '../components/states.tsx'
 import { Tabs } from '../components/tabs.tsx'
@@ -15,6 +16,7 @@ import { ago, bytes, count, counted } from '../format.ts'
 import { useLoad } from '../live/load.ts'
 import type { PageProps } from '../pages.ts'
 import { navigate, query, setQuery } from '../router.ts'
+import { saveFile } from '../save-file.ts'
 import { can, client } from '../session.ts'
 import { useTitle } from '../title.ts'
 import { CleanDialog } from './dataset/clean.tsx'
@@ -96,7 +98,15 @@ function Shown({ dataset }: { dataset: Dataset }) {
         selected={tab}
         onSelect={(to) => setQuery({ tab: to === 'report' ? null : to })}
         tabs={[
-          { id: 'report', label: 'Report', content: () => <Report dataset={dataset} onRow={toRow} /> },
+          {
+            id: 'report',
+            label: 'Report',
+            content: () => (
+              <Report report={dataset.report} onRow={toRow}>
+                <UsedBy experiments={dataset.experiments} />
+              </Report>
+            ),
+          },
           {
             id: 'rows',
             label: 'Rows',
@@ -115,6 +125,24 @@ function Shown({ dataset }: { dataset: Dataset }) {
   )
 }
 
+function UsedBy({ experiments }: Pick<Dataset, 'experiments'>) {
+  return (
+    <Card title="Experiments that used it">
+      {experiments.length === 0 ? (
+        <p class="muted">None yet.</p>
+      ) : (
+        <ul class="plain">
+          {experiments.map((name) => (
+            <li key={name}>
+              <a href={`/experiments/${encodeURIComponent(name)}`}>{name}</a>
+            </li>
+          ))}
+        </ul>
+      )}
+    </Card>
+  )
+}
+
 function rowOf(text: string | null): number | null {
   const row = Number(text)
   return text !== null && Number.isSafeInteger(row) && row >= 0 ? row : null
@@ -129,12 +157,7 @@ function Actions({ dataset }: { dataset: Dataset }) {
   const download = async () => {
     setBusy(true)
     try {
-      const file = await (await client.peek().datasets.content(id)).blob()
-      const link = document.createElement('a')
-      link.href = URL.createObjectURL(file)
-      link.download = name
-      link.click()
-      setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
+      await saveFile(await client.peek().datasets.content(id), name)
     } catch (error) {
       toastError(error)
     } finally {

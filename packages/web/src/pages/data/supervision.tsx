@@ -83,7 +83,8 @@ export function Supervision({ report, onRow, onLength }: SupervisionProps) {
 
 export interface RowLinksProps {
   samples: readonly number[]
-  onRow: (sample: number) => void
+  /** Left out: numbers without links. */
+  onRow?: ((sample: number) => void) | undefined
   label?: string
 }
 
@@ -92,11 +93,15 @@ export function RowLinks({ samples, onRow, label = samples.length === 1 ? 'Row' 
   return (
     <p class="row-links">
       {label}{' '}
-      {samples.map((sample) => (
-        <button key={sample} type="button" class="link" onClick={() => onRow(sample)}>
-          {count(sample)}
-        </button>
-      ))}
+      {samples.map((sample) =>
+        onRow ? (
+          <button key={sample} type="button" class="link" onClick={() => onRow(sample)}>
+            {count(sample)}
+          </button>
+        ) : (
+          <span key={sample}>{count(sample)}</span>
+        ),
+      )}
     </p>
   )
 }

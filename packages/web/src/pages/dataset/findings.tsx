@@ -30,7 +30,7 @@ export function kindsOf({ counts, issues, errors, warnings, valid }: Dataset['re
   return kinds.sort((a, b) => (a.severity === b.severity ? b.times - a.times : a.severity === 'error' ? -1 : 1))
 }
 
-export function Findings({ kinds, onRow }: { kinds: readonly Kind[]; onRow: (sample: number) => void }) {
+export function Findings({ kinds, onRow }: { kinds: readonly Kind[]; onRow?: ((sample: number) => void) | undefined }) {
   return (
     <Card title="Findings" flush>
       {kinds.length === 0 ? (

@@ -1,12 +1,22 @@
+import '../../styles/data.css'
+import './dataset.css'
 import type { Dataset } from '@mlx-training/sdk'
+import type { ComponentChildren } from 'preact'
 import { Card, Facts, Stat } from '../../components/facts.tsx'
 import { Histogram } from '../../components/histogram.tsx'
 import { ShareBar } from '../../components/share-bar.tsx'
 import { count, percent } from '../../format.ts'
 import { Findings, kindsOf } from './findings.tsx'
 
-export function Report({ dataset, onRow }: { dataset: Dataset; onRow: (sample: number) => void }) {
-  const { report, experiments } = dataset
+export interface ReportProps {
+  report: Dataset['report']
+  /** Left out where the rows can't be shown. */
+  onRow?: (sample: number) => void
+  /** Cards beside what it is. */
+  children?: ComponentChildren
+}
+
+export function Report({ report, onRow, children }: ReportProps) {
   const { statistics, total_samples: total, valid_samples: valid } = report
   const { duplicates } = statistics
   const kinds = kindsOf(report)
@@ -66,19 +76,7 @@ export function Report({ dataset, onRow }: { dataset: Dataset; onRow: (sample: n
           </Card>
           <Shares title="Roles" of={statistics.roles} unit="Turns by role" />
           <Shares title="Writing systems" of={statistics.scripts} unit="Rows by writing system" />
-          <Card title="Experiments that used it">
-            {experiments.length === 0 ? (
-              <p class="muted">None yet.</p>
-            ) : (
-              <ul class="plain">
-                {experiments.map((name) => (
-                  <li key={name}>
-                    <a href={`/experiments/${encodeURIComponent(name)}`}>{name}</a>
-                  </li>
-                ))}
-              </ul>
-            )}
-          </Card>
+          {children}
         </div>
       </div>
     </div>
