@@ -77,6 +77,7 @@ export const API_EXAMPLES: Record<RouteName, Example> = {
   trainRequest: { ...mine, sdk: "await client.train.request('mine')" },
   trainModel: {
     ...mine,
+    curl: 'curl -s $URL/train/mine/model -H "X-API-Key: $KEY" -o mine.tar && tar -tf mine.tar',
     sdk: "const tar = await (await client.train.model('mine')).blob()",
   },
   trainList: { sdk: 'const { training_jobs } = await client.train.list()' },
