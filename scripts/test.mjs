@@ -64,4 +64,6 @@ function countPytest() {
 }
 
 /** Of a <testcase classname="…" name="…" …>. */
-const nameOf = (text) => /classname="([^"]*)" name="([^"]*)"/.exec(text)?.slice(1).join('::') ?? text.slice(0, 80)
+function nameOf(text) {
+  return /classname="([^"]*)" name="([^"]*)"/.exec(text)?.slice(1).join('::') ?? text.slice(0, 80)
+}
