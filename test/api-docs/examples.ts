@@ -81,6 +81,13 @@ export const API_EXAMPLES: Record<RouteName, Example> = {
     sdk: "const tar = await (await client.train.model('mine')).blob()",
   },
   trainList: { sdk: 'const { training_jobs } = await client.train.list()' },
+  trainChanges: {
+    sdk: `for await (const change of client.train.changes()) {
+  if (change.type === 'jobs') console.log(change.training_jobs.length)
+  if (change.type === 'job') console.log(change.job.experiment_name, change.job.percentage)
+  break // or not: it goes on until its signal aborts
+}`,
+  },
   trainStop: { ...next, sdk: "await client.train.stop('next')" },
   trainPause: { ...next, sdk: "await client.train.pause('next')" },
   trainResume: { ...next, given: '"next" is paused', sdk: "await client.train.resume('next')" },

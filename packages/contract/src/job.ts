@@ -176,6 +176,33 @@ export type JobSummary = Static<typeof JobSummary>
 export const ListResponse = Type.Object({ training_jobs: Type.Array(JobSummary) }, { $id: 'ListResponse' })
 export type ListResponse = Static<typeof ListResponse>
 
+const ChangeId = Type.String({ description: 'Last-Event-ID of a client that goes on after this' })
+
+/** What GET /train/changes tells. */
+export const JobsChange = Type.Union(
+  [
+    Type.Object({
+      id: ChangeId,
+      type: Type.Literal('jobs', { description: 'The whole list: in place of all that is known' }),
+      training_jobs: Type.Array(JobSummary, { description: 'As GET /train answers them' }),
+    }),
+    Type.Object({
+      id: ChangeId,
+      type: Type.Literal('job', {
+        description: 'In place of the one with its job_id; else the newest, in place of one with its name',
+      }),
+      job: JobSummary,
+    }),
+    Type.Object({
+      id: ChangeId,
+      type: Type.Literal('removed', { description: 'There is no such job any more' }),
+      experiment_name: Type.String(),
+    }),
+  ],
+  { $id: 'JobsChange' },
+)
+export type JobsChange = Static<typeof JobsChange>
+
 export const CommandResponse = Type.Object(
   {
     experiment_name: Type.String(),

@@ -28,6 +28,7 @@ import { HistoryQuery, HistoryResponse } from './history.ts'
 import {
   CommandResponse,
   DeleteResponse,
+  JobsChange,
   ListResponse,
   PriorityRequest,
   PriorityResponse,
@@ -245,6 +246,16 @@ export const ROUTES = {
     auth: 'required',
     scope: 'read',
     response: ListResponse,
+  },
+  trainChanges: {
+    method: 'GET',
+    path: '/train/changes',
+    summary:
+      'The list of all jobs as server-sent events: the whole list, then what changes; Last-Event-ID goes on from there',
+    tag: 'training',
+    auth: 'required',
+    scope: 'read',
+    stream: JobsChange,
   },
   trainStop: {
     method: 'POST',

@@ -1,7 +1,7 @@
-/** A job's events, over as many connections as it takes. */
-import type { JobEvent } from '@mlx-training/contract'
+/** Events of streams, each once, over as many connections as it takes. */
+import type { JobEvent, JobsChange } from '@mlx-training/contract'
 import { ApiError, ConnectionError } from './errors.ts'
-import { type Message, messagesOf } from './sse.ts'
+import { messagesOf } from './sse.ts'
 import { MINUTE, pause, SECOND, type Transport } from './transport.ts'
 
 export interface FollowOptions {
@@ -15,12 +15,37 @@ export interface FollowOptions {
 const FIRST_WAIT = 0.25 * SECOND
 const LONGEST_WAIT = 5 * SECOND
 
+export interface ChangesOptions extends Omit<FollowOptions, 'after'> {
+  /** The `id` of the last change that is known: only what has changed since comes, if the server still knows. */
+  lastEventId?: string
+}
+
 /** Ends after the last `end` event. ApiErrors (no such job, wrong key) at once; ConnectionError when patience is over. */
-export async function* followEvents(
+export function followEvents(
   transport: Transport,
   path: string,
-  { after = 0, signal, patience = 5 * MINUTE }: FollowOptions,
+  { after = 0, ...options }: FollowOptions,
 ): AsyncGenerator<JobEvent, void> {
+  return follow(transport, path, after > 0 ? String(after) : '', options, ({ type }) => type === 'end')
+}
+
+/** Never ends of itself; fails as `followEvents` does. */
+export function followChanges(
+  transport: Transport,
+  path: string,
+  { lastEventId = '', ...options }: ChangesOptions,
+): AsyncGenerator<JobsChange, void> {
+  return follow(transport, path, lastEventId, options, null)
+}
+
+/** `isEnd`: of the event that may be the last; null: of a stream that has none. */
+async function* follow<T extends { id: number | string }>(
+  transport: Transport,
+  path: string,
+  after: string,
+  { signal, patience = 5 * MINUTE }: Omit<FollowOptions, 'after'>,
+  isEnd: ((event: T) => boolean) | null,
+): AsyncGenerator<T, void> {
   let last = after
   let wait = FIRST_WAIT
   let awaySince: number | null = null
@@ -29,18 +54,21 @@ export async function* followEvents(
   for (;;) {
     try {
       empty++
-      for await (const { data } of open(transport, path, last, signal)) {
-        const event = JSON.parse(data) as JobEvent
+      const body = await open(transport, path, last, signal)
+      // Where nothing has changed nothing comes, for as long as that is so: the server is there.
+      if (!isEnd) awaySince = null
+      for await (const { data } of messagesOf(body)) {
+        const event = JSON.parse(data) as T
         awaySince = null
         empty = 0
         wait = FIRST_WAIT
-        last = event.id
+        last = String(event.id)
         yield event
-        ended = event.type === 'end'
+        ended = isEnd?.(event) ?? false
       }
       // The server ends a stream after the end of a job; one that was resumed has earlier ends as well. When nothing came,
       // nothing was left to come, or the server shuts down, which it does not do twice in a row.
-      if (ended || empty > 1) return
+      if (isEnd && (ended || empty > 1)) return
       awaySince ??= Date.now()
     } catch (error) {
       empty = 0
@@ -56,21 +84,21 @@ export async function* followEvents(
   }
 }
 
-async function* open(
+async function open(
   transport: Transport,
   path: string,
-  last: number,
+  last: string,
   signal: AbortSignal | undefined,
-): AsyncGenerator<Message> {
+): Promise<ReadableStream<Uint8Array>> {
   const response = await transport.send({
     method: 'GET',
     path,
     signal,
     maxRetries: 0,
-    ...(last > 0 && { headers: { 'last-event-id': String(last) } }),
+    ...(last !== '' && { headers: { 'last-event-id': last } }),
   })
   if (!response.body) throw new ConnectionError(`GET ${path}: the answer has no body`)
-  yield* messagesOf(response.body)
+  return response.body
 }
 
 const passing = (error: unknown) =>

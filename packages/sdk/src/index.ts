@@ -2,7 +2,7 @@
 export type * from '@mlx-training/contract'
 export { MlxTraining } from './client.ts'
 export * from './errors.ts'
-export type { FollowOptions } from './follow.ts'
+export type { ChangesOptions, FollowOptions } from './follow.ts'
 export type * from './requests.ts'
 export type { Datasets } from './resources/datasets.ts'
 export type { Evaluations, EvaluationWaitOptions } from './resources/evaluations.ts'

@@ -51,6 +51,10 @@ it('has a method for every route that is neither a page nor OpenAI’s', async (
     train.start(request),
     train.estimate(request),
     train.list(),
+    train
+      .changes({ lastEventId: 'x.1', patience: -1 })
+      .next()
+      .catch(() => {}),
     train.status('n'),
     train.request('n'),
     train.model('n'),

@@ -130,6 +130,47 @@ describe('events of a job', () => {
   })
 })
 
+const change = (id: string, type: string, data: object = {}) =>
+  `id: ${id}\nevent: ${type}\ndata: ${JSON.stringify({ id, type, ...data })}\n\n`
+
+describe('changes of the list', () => {
+  it('go on after the last that came, over streams that end and connections that break, until the signal aborts', async () => {
+    const { baseURL, seen } = await localServer((response, nth) => {
+      const stream = () => response.writeHead(200, { 'content-type': 'text/event-stream' })
+      if (nth === 1) stream().end(change('t.4', 'jobs', { training_jobs: [] }))
+      // Nothing has changed, and again nothing: that is no end.
+      else if (nth < 4) stream().end('retry: 2000\n\n')
+      else if (nth === 4) stream().write(change('t.5', 'removed', { experiment_name: 'a' }), () => response.destroy())
+      else stream().write(change('u.1', 'jobs', { training_jobs: [] }))
+    })
+    const left = new AbortController()
+    const ids: string[] = []
+    const following = (async () => {
+      for await (const { id } of new MlxTraining({ baseURL }).train.changes({ signal: left.signal }))
+        if (ids.push(id) === 3) left.abort(new Error('left'))
+    })()
+    await expect(following).rejects.toThrow('left')
+    expect(ids).toEqual(['t.4', 't.5', 'u.1'])
+    expect(seen.map(({ url, headers }) => [url, headers['last-event-id']])).toEqual([
+      ['/train/changes', undefined],
+      ['/train/changes', 't.4'],
+      ['/train/changes', 't.4'],
+      ['/train/changes', 't.4'],
+      ['/train/changes', 't.5'],
+    ])
+  })
+
+  it('begin after what is known already; of a wrong key are an error at once', async () => {
+    const { baseURL, seen } = await localServer((response) =>
+      json(response, 401, { detail: 'no', status_code: 401, error_type: 'AuthenticationError' }),
+    )
+    await expect(all(new MlxTraining({ baseURL }).train.changes({ lastEventId: 't.9' }))).rejects.toMatchObject({
+      status: 401,
+    })
+    expect(seen.map(({ headers }) => headers['last-event-id'])).toEqual(['t.9'])
+  })
+})
+
 describe('an answer', () => {
   const piece = (text: string, index = 0) => `data: ${JSON.stringify({ text, index })}\n\n`
   const end = { finish_reason: 'stop', usage: { prompt_tokens: 3, completion_tokens: 2, cached_tokens: null } }

@@ -35,6 +35,7 @@ import type { SseTimes } from './http/sse.ts'
 import { train } from './http/train.ts'
 import { schemaCompiler } from './http/validation.ts'
 import { addWeb } from './http/web.ts'
+import type { JobChanges } from './jobs/changes.ts'
 import type { JobService } from './jobs/port.ts'
 import type { Sweeper } from './jobs/sweeper.ts'
 import type { Metrics } from './metrics/metrics.ts'
@@ -51,6 +52,7 @@ export interface AppDeps {
   jobs: JobService
   sweeper: Sweeper
   events: EventLog
+  changes: JobChanges
   engine: Engine
   datasets: Datasets
   library: Library

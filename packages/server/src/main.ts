@@ -17,6 +17,7 @@ import { createNotifier } from './events/notifier.ts'
 import { createClientPaths } from './files/client-paths.ts'
 import { listen, refuseOpenBind } from './http/listen.ts'
 import { VERSION } from './http/version.ts'
+import { createJobChanges } from './jobs/changes.ts'
 import { tokenCache } from './jobs/command.ts'
 import { createRunner } from './jobs/runner.ts'
 import { createJobService } from './jobs/service.ts'
@@ -157,6 +158,7 @@ async function start(config: Config, options: ServerOptions): Promise<Started> {
       jobs,
       sweeper,
       events,
+      changes: createJobChanges({ jobs, notifier, log }),
       engine,
       datasets,
       library,

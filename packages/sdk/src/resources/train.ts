@@ -6,12 +6,13 @@ import type {
   HistoryResponse,
   JobEvent,
   JobState,
+  JobsChange,
   ListResponse,
   PriorityResponse,
   StartResponse,
   StatusResponse,
 } from '@mlx-training/contract'
-import { type FollowOptions, followEvents } from '../follow.ts'
+import { type ChangesOptions, type FollowOptions, followChanges, followEvents } from '../follow.ts'
 import type { CloneInput, EstimateInput, HistoryInput, PriorityInput, StartInput } from '../requests.ts'
 import { segment } from '../segment.ts'
 import { MINUTE, type RequestOptions, type Transport } from '../transport.ts'
@@ -61,6 +62,14 @@ export class Train {
   /** All jobs, newest first. */
   list(options: RequestOptions = {}): Promise<ListResponse> {
     return this.#transport.json({ ...options, method: 'GET', path: '/train' })
+  }
+
+  /**
+   * The list of all jobs (`jobs`), then each that changes (`job`) or is gone (`removed`), until the signal aborts. Connects
+   * again by itself, after the last change that came, until the server has been away for `patience`.
+   */
+  changes(options: ChangesOptions = {}): AsyncGenerator<JobsChange, void> {
+    return followChanges(this.#transport, '/train/changes', options)
   }
 
   status(name: string, options: RequestOptions = {}): Promise<StatusResponse> {

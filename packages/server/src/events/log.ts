@@ -1,5 +1,6 @@
 /** createEventLog: a job's history, from the store and on. */
 import type { Store } from '../store/port.ts'
+import { createBell } from './bell.ts'
 import { Followers } from './followers.ts'
 import type { Notifier } from './notifier.ts'
 import type { EventLog } from './port.ts'
@@ -52,19 +53,4 @@ export function createEventLog(store: Store, notifier: Notifier): EventLog {
 async function isOver(store: Store, jobId: string, cursor: number): Promise<boolean> {
   const job = await store.jobById(jobId)
   return job === null || (job.completedAt !== null && cursor >= job.lastEventId)
-}
-
-/** `next` is a promise of the first ring after the call, so that none is lost between looking and waiting. */
-function createBell() {
-  let resolve = () => {}
-  let promise = Promise.resolve()
-  return {
-    ring: () => resolve(),
-    next() {
-      promise = new Promise<void>((done) => {
-        resolve = done
-      })
-      return promise
-    },
-  }
 }

@@ -120,7 +120,7 @@ function operation(name: RouteName, route: Route): object {
     security: securityOf(route),
     ...(route.params && { params: route.params }),
     ...(route.querystring && { querystring: route.querystring }),
-    ...(route.stream && { headers: LAST_EVENT_ID }),
+    ...(route.stream && { headers: route.params ? LAST_EVENT_ID : LAST_CHANGE_ID }),
     ...(route.idempotent && { headers: IDEMPOTENCY_KEY }),
     ...(route.body && { body: content('application/json', route.body) }),
     ...(route.upload && { body: route.form ? form(route.form) : UPLOAD }),
@@ -187,6 +187,17 @@ const LAST_EVENT_ID = {
   type: 'object',
   properties: {
     'Last-Event-ID': { type: 'integer', minimum: 0, description: 'Go on after this event; wins over ?after=' },
+  },
+}
+
+/** Of a stream that is not one job's. */
+const LAST_CHANGE_ID = {
+  type: 'object',
+  properties: {
+    'Last-Event-ID': {
+      type: 'string',
+      description: 'Go on after this event; one of another start of the server: anew',
+    },
   },
 }
 

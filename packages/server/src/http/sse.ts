@@ -1,6 +1,5 @@
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
-import type { JobEvent } from '@mlx-training/contract'
 import type { FastifyReply } from 'fastify'
 import type { Metrics } from '../metrics/metrics.ts'
 
@@ -11,6 +10,12 @@ export interface SseTimes {
   stalledMs: number
 }
 
+/** What is sent: its JSON as data, `id` and `type` as the names of the stream's own fields, too. */
+export interface StreamEvent {
+  id: number | string
+  type: string
+}
+
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
 
 export const SSE_TIMES: SseTimes = { heartbeatMs: 15_000, stalledMs: 20_000 }
@@ -19,7 +24,7 @@ export const SSE_TIMES: SseTimes = { heartbeatMs: 15_000, stalledMs: 20_000 }
 const RETRY = 'retry: 2000\n\n'
 
 /** Of batches that several clients get: the text is made once, and these bytes are what all their sockets hold. */
-const ENCODED = new WeakMap<readonly JobEvent[], Buffer>()
+const ENCODED = new WeakMap<readonly StreamEvent[], Buffer>()
 
 /**
  * Sends batches as server-sent events, one batch in memory at a time: the next is asked for when the client has taken
@@ -27,7 +32,7 @@ const ENCODED = new WeakMap<readonly JobEvent[], Buffer>()
  */
 export async function sendEvents(
   reply: FastifyReply,
-  batches: (signal: AbortSignal) => AsyncIterable<readonly JobEvent[]>,
+  batches: (signal: AbortSignal) => AsyncIterable<readonly StreamEvent[]>,
   closing: AbortSignal,
   metrics: Pick<Metrics, 'streams' | 'streamsOpened' | 'streamsCut'>,
   times: SseTimes = SSE_TIMES,
@@ -66,7 +71,7 @@ export async function sendEvents(
   }
 }
 
-function encoded(batch: readonly JobEvent[]): Buffer {
+function encoded(batch: readonly StreamEvent[]): Buffer {
   const known = ENCODED.get(batch)
   if (known) return known
   const bytes = Buffer.from(batch.map(line).join(''))
@@ -75,7 +80,7 @@ function encoded(batch: readonly JobEvent[]): Buffer {
 }
 
 /** JSON has no raw line breaks, so one data line is enough. */
-const line = (event: JobEvent) => `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`
+const line = (event: StreamEvent) => `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`
 
 /** Waits until the client has taken it; one that takes nothing for `stalledMs` is cut, `stop` aborted, and this false. */
 export async function write(

@@ -7,10 +7,11 @@ import {
 } from '@mlx-training/contract'
 import { readHistory } from '../events/history.ts'
 import type { EventLog } from '../events/port.ts'
+import type { JobChanges } from '../jobs/changes.ts'
 import { createDryRun, type DryRunDeps } from '../jobs/dry-run.ts'
 import type { Job, Place } from '../jobs/port.ts'
 import type { StartDeps } from '../jobs/start.ts'
-import { statusOf, summaryOf } from '../jobs/status.ts'
+import { statusOf, summariesOf } from '../jobs/status.ts'
 import type { Swept } from '../jobs/sweeper.ts'
 import type { Metrics } from '../metrics/metrics.ts'
 import type { Store } from '../store/port.ts'
@@ -28,6 +29,7 @@ type TrainRoutes =
   | 'trainRequest'
   | 'trainModel'
   | 'trainList'
+  | 'trainChanges'
   | 'trainStop'
   | 'trainPause'
   | 'trainResume'
@@ -42,12 +44,13 @@ export function train(
     DryRunDeps & {
       store: Pick<Store, 'answer'>
       events: EventLog
+      changes: JobChanges
       closing: AbortSignal
       sseTimes?: SseTimes
       metrics: Metrics
     },
 ): Pick<Handlers, TrainRoutes> {
-  const { jobs, events, closing, sseTimes, metrics } = deps
+  const { jobs, events, changes, closing, sseTimes, metrics } = deps
   const find = async (name: string): Promise<Job> => {
     const job = await jobs.get(name)
     if (job) return job
@@ -68,9 +71,14 @@ export function train(
     trainRequest: async ({ params }) => (await find(params.name)).request,
     trainModel: async ({ params, query, request, reply }) =>
       await sendModel(await find(params.name), query.step ?? null, request, reply),
-    trainList: async () => {
-      const [all, places] = [await jobs.list(), await jobs.places()]
-      return { training_jobs: all.map((job) => summaryOf(job, places.get(job.id))) }
+    trainList: async () => ({ training_jobs: await summariesOf(jobs) }),
+    trainChanges: async ({ request, reply }) => {
+      if (request.method === 'HEAD') return void reply.type(EVENT_STREAM).send()
+      // What fails here is answered with its own status; later the stream has begun.
+      await changes.fresh()
+      const last = request.headers['last-event-id']
+      const after = typeof last === 'string' ? last : ''
+      await sendEvents(reply, (signal) => changes.follow(after, signal), closing, metrics, sseTimes)
     },
     trainStop: async ({ params }) => commanded(await jobs.stop(params.name), STOPPED),
     trainPause: async ({ params }) => commanded(await jobs.pause(params.name), PAUSED),

@@ -1,7 +1,7 @@
 import type { JobSummary, StatusResponse } from '@mlx-training/contract'
 import { fineTunedName } from '../models/names.ts'
 import { AT_WORK } from './machine.ts'
-import type { Job, Place } from './port.ts'
+import type { Job, JobService, Place } from './port.ts'
 
 /** A job as GET /train/{name}/status tells it. Before the first step, counters are 0 and losses null. */
 export function statusOf(job: Job, place: Place | undefined): StatusResponse {
@@ -66,7 +66,7 @@ export function statusOf(job: Job, place: Place | undefined): StatusResponse {
 }
 
 /** A job as one entry of GET /train. */
-export function summaryOf(job: Job, place: Place | undefined): JobSummary {
+function summaryOf(job: Job, place: Place | undefined): JobSummary {
   return {
     experiment_name: job.name,
     status: job.state,
@@ -88,6 +88,12 @@ export function summaryOf(job: Job, place: Place | undefined): JobSummary {
     estimated_seconds_remaining: secondsLeft(job),
     loss_curve: job.progress.curve?.points.map(([, loss]) => loss) ?? [],
   }
+}
+
+/** All of them, newest first, as GET /train tells them. */
+export async function summariesOf(jobs: Pick<JobService, 'list' | 'places'>): Promise<JobSummary[]> {
+  const [all, places] = [await jobs.list(), await jobs.places()]
+  return all.map((job) => summaryOf(job, places.get(job.id)))
 }
 
 const tagsOf = ({ request: { tags = [] } }: Job) => [...new Set(tags)]

@@ -22,6 +22,7 @@ import { createEvaluations } from '../../src/evaluation/service.ts'
 import { createEventLog } from '../../src/events/log.ts'
 import { createNotifier, type Notifier } from '../../src/events/notifier.ts'
 import { createClientPaths } from '../../src/files/client-paths.ts'
+import { createJobChanges, type JobChanges, type LookTimes } from '../../src/jobs/changes.ts'
 import { tokenCache } from '../../src/jobs/command.ts'
 import type { JobService } from '../../src/jobs/port.ts'
 import { createJobService } from '../../src/jobs/service.ts'
@@ -42,6 +43,7 @@ export interface Service {
   store: Store
   library: Library
   jobs: JobService
+  changes: JobChanges
   sweeper: Sweeper
   evaluations: Evaluations
   notifier: Notifier
@@ -49,7 +51,7 @@ export interface Service {
   /** Every line that was logged. */
   logged: string[]
   call(
-    method: 'GET' | 'POST' | 'DELETE',
+    method: 'GET' | 'HEAD' | 'POST' | 'DELETE',
     url: string,
     body?: unknown,
     headers?: Record<string, string>,
@@ -70,12 +72,13 @@ export interface ServiceOptions {
   env?: Record<string, string>
   engine?: 'echo' | 'none'
   sseTimes?: AppDeps['sseTimes']
+  lookTimes?: LookTimes
   /** Puts files into the folder before the configuration is read. */
   prepare?: (folder: string) => Promise<void>
 }
 
 export async function createService(options: ServiceOptions = {}): Promise<Service> {
-  const { env, engine: kind = 'none', sseTimes, prepare } = options
+  const { env, engine: kind = 'none', sseTimes, lookTimes, prepare } = options
   const folder = await mkdtemp(join(tmpdir(), 'mlx-training-http-'))
   await prepare?.(folder)
   const config = loadConfig(
@@ -100,6 +103,7 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
   const notifier = createNotifier()
   const sweeper = createSweeper({ store, home: config.home, log })
   const jobs = createJobService({ store, notifier, sweeper, maxConcurrentJobs: config.maxConcurrentJobs })
+  const changes = createJobChanges({ jobs, notifier, log }, lookTimes)
   const engine = createEngine(config, log)
   const paths = createClientPaths(folder)
   const shelf = new Shelf(join(config.home, 'datasets'))
@@ -132,6 +136,7 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
     jobs,
     sweeper,
     events: createEventLog(store, notifier),
+    changes,
     engine,
     datasets,
     library,
@@ -149,6 +154,7 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
     store,
     library,
     jobs,
+    changes,
     sweeper,
     evaluations,
     notifier,

@@ -1,9 +1,10 @@
-/** The list of all jobs, shared by the pages that show it, and kept fresh while one of them does. */
-import { ApiError, type JobSummary } from '@mlx-training/sdk'
+/** The list of all jobs, shared by the pages that show it, and pushed by the server while one of them does. */
+import { ApiError, type JobSummary, type JobsChange } from '@mlx-training/sdk'
 import { signal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import { client } from '../session.ts'
-import { type Poll, poll } from './poll.ts'
+import { changed } from './job-list.ts'
+import { untilVisible, whileVisible } from './visible.ts'
 
 export const jobs = signal<JobSummary[] | null>(null)
 /** Why there is no list; an unreachable server is no error here, the banner tells of it. */
@@ -12,44 +13,58 @@ export const jobsError = signal<Error | null>(null)
 const ACTIVE = ['queued', 'preparing', 'running', 'stopping']
 export const isActive = ({ status }: Pick<JobSummary, 'status'>) => ACTIVE.includes(status)
 
-const BUSY_MS = 1500
-const QUIET_MS = 5000
-const AWAY_MS = 1000
+const AGAIN_MS = 1000
 
 let users = 0
-let polling: Poll | null = null
+let following: AbortController | null = null
+/** The last change that `jobs` has. */
+let last = ''
 
-async function ask(signal: AbortSignal): Promise<number> {
-  try {
-    const { training_jobs } = await client.peek().train.list({ signal, maxRetries: 0 })
-    jobs.value = training_jobs
-    jobsError.value = null
-    return training_jobs.some(isActive) ? BUSY_MS : QUIET_MS
-  } catch (error) {
-    if (error instanceof ApiError) jobsError.value = error
-    return AWAY_MS
+async function follow(left: AbortSignal): Promise<void> {
+  while (!left.aborted)
+    try {
+      await untilVisible(left)
+      await whileVisible(left, read)
+    } catch (error) {
+      if (left.aborted) return
+      if (error instanceof ApiError) jobsError.value = error
+      await new Promise((again) => setTimeout(again, AGAIN_MS))
+    }
+}
+
+async function read(signal: AbortSignal): Promise<void> {
+  for await (const change of client.peek().train.changes({ signal, lastEventId: last, patience: 0 })) {
+    if (signal.aborted) return
+    take(change)
   }
+}
+
+function take(change: JobsChange): void {
+  jobs.value = changed(jobs.peek() ?? [], change)
+  jobsError.value = null
+  last = change.id
 }
 
 /** Of a component that shows jobs. */
 export function useJobs(): void {
   useEffect(() => {
     users++
-    polling ??= poll(ask)
+    if (!following) {
+      following = new AbortController()
+      void follow(following.signal)
+    }
     return () => {
       users--
       if (users > 0) return
-      polling?.stop()
-      polling = null
+      following?.abort()
+      following = null
     }
   }, [])
 }
-
-/** After a command whose result should be seen at once. */
-export const refreshJobs = () => polling?.now()
 
 /** Of another user, who must not see what the one before saw. */
 export function forgetJobs(): void {
   jobs.value = null
   jobsError.value = null
+  last = ''
 }

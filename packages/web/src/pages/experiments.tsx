@@ -4,7 +4,7 @@ import { Card } from '../components/facts.tsx'
 import { PageHead } from '../components/page-head.tsx'
 import { EmptyState, ErrorState, Skeleton } from '../components/states.tsx'
 import { type Sorting, Table } from '../components/table.tsx'
-import { jobs, jobsError, refreshJobs, useJobs } from '../live/jobs.ts'
+import { jobs, jobsError, useJobs } from '../live/jobs.ts'
 import { query, setQuery } from '../router.ts'
 import { can } from '../session.ts'
 import { useTitle } from '../title.ts'
@@ -32,7 +32,7 @@ export default function Experiments() {
       />
       {all === null ? (
         jobsError.value ? (
-          <ErrorState error={jobsError.value} onRetry={refreshJobs} />
+          <ErrorState error={jobsError.value} />
         ) : (
           <Card>
             <Skeleton lines={8} />

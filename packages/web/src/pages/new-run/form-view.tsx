@@ -6,7 +6,6 @@ import { Card } from '../../components/facts.tsx'
 import { Field } from '../../components/field.tsx'
 import { toast, toastError } from '../../components/toast.tsx'
 import { baseName } from '../../format.ts'
-import { refreshJobs } from '../../live/jobs.ts'
 import { navigate } from '../../router.ts'
 import { client } from '../../session.ts'
 import { commandsOf } from './commands.ts'
@@ -86,7 +85,6 @@ export function Form({ initial, preset: first, source }: FormProps) {
     setBusy(true)
     try {
       const { experiment_name, queue_position } = await client.peek().train.start(request)
-      refreshJobs()
       toast(queue_position > 0 ? `${experiment_name} waits in the queue` : `${experiment_name} starts`)
       navigate(`/experiments/${encodeURIComponent(experiment_name)}`)
     } catch (error) {
