@@ -164,7 +164,7 @@ export async function createService(options: ServiceOptions = {}): Promise<Servi
       const payload = body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }
       const type = body === undefined ? {} : { 'content-type': 'application/json' }
       const response = await app.inject({ method, url, headers: { ...type, ...headers }, ...payload })
-      const json = String(response.headers['content-type']).startsWith('application/json')
+      const json = method !== 'HEAD' && String(response.headers['content-type']).startsWith('application/json')
       return { status: response.statusCode, body: json ? response.json() : response.body, headers: response.headers }
     },
     async key(scopes, change = {}) {
