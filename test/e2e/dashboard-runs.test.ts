@@ -211,7 +211,11 @@ describe.runIf(browserPath)('experiments', () => {
     await page.context().close()
   })
 
-  test('deleted after a question; then it is nowhere', async () => {
+  test('deleted after a question; then it is nowhere, on a list that is open elsewhere either', async () => {
+    const { page: list } = await openPage(browser, `${server.url}/`)
+    const asked: string[] = []
+    list.on('request', (request) => asked.push(new URL(request.url()).pathname))
+    await list.getByRole('link', { name: 'other', exact: true }).waitFor()
     const watched = await openPage(browser, `${server.url}/experiments/other`)
     const { page } = watched
     await page.getByRole('button', { name: 'Delete' }).click()
@@ -223,6 +227,11 @@ describe.runIf(browserPath)('experiments', () => {
     await page.getByRole('link', { name: 'long', exact: true }).waitFor()
     expect((await server.request('GET', '/train/other/status')).status).toBe(404)
     await page.context().close()
+    await list.getByRole('link', { name: 'other', exact: true }).waitFor({ state: 'detached' })
+    await list.getByRole('link', { name: 'long', exact: true }).waitFor()
+    // Pushed, not asked for.
+    expect(asked).not.toContain('/train')
+    await list.context().close()
   })
 
   test('a key that may only read is offered nothing else; revoked, it is signed out', async () => {
