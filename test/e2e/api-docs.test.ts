@@ -27,7 +27,9 @@ beforeAll(async () => {
   server = await Server.start(folder.path)
   client = new MlxTraining({ baseURL: server.url, apiKey: KEY })
   openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 })
-}, 60_000)
+  // GET /ready is among them.
+  await expect.poll(async () => (await server.request('GET', '/ready')).status, { timeout: 60_000 }).toBe(200)
+}, 120_000)
 afterAll(async () => {
   await server?.stop()
   folder.remove()
