@@ -5,7 +5,7 @@ import { promisify } from 'node:util'
 import { ROUTES, type RouteName } from '@mlx-training/contract'
 import { MlxTraining } from '@mlx-training/sdk'
 import OpenAI from 'openai'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { contractErrors } from '../../packages/server/test/http/service.ts'
 import { API_EXAMPLES, type Given, SHOWN } from '../api-docs/examples.ts'
 import { snippetsOf } from '../api-docs/snippets.ts'
@@ -28,7 +28,7 @@ beforeAll(async () => {
   client = new MlxTraining({ baseURL: server.url, apiKey: KEY })
   openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 })
   // GET /ready is among them.
-  await expect.poll(async () => (await server.request('GET', '/ready')).status, { timeout: 60_000 }).toBe(200)
+  await vi.waitFor(async () => expect(await server.request('GET', '/ready')).toMatchObject({ status: 200 }), 60_000)
 }, 120_000)
 afterAll(async () => {
   await server?.stop()
