@@ -122,8 +122,8 @@ def test_a_model_that_does_not_fit_is_not_read(tmp_path: Path, chat: Path, monke
 
 
 def test_a_batch_that_does_not_fit_is_not_begun(tmp_path: Path, chat: Path, monkeypatch) -> None:
-    """Memory for the usual step, with a little to spare, while one row of 2,000 tokens takes far more."""
-    monkeypatch.setattr(dry_run, "available_bytes", lambda: 40_000_000)
+    """Memory for the usual step, which takes 2 MB, while one row of 2,000 tokens takes 40 to 50, as it is foretold."""
+    monkeypatch.setattr(dry_run, "available_bytes", lambda: 20_000_000)
     monkeypatch.setattr(measure, "memory_mb", lambda: 1.0)
     steps = []
     original = measure.Measure.step
