@@ -5,23 +5,9 @@ import { smooth } from '../../charts/smooth.ts'
 import { type Axis, axis, logarithmic, smoothing } from '../../charts/view.ts'
 import { Card } from '../../components/facts.tsx'
 import { EmptyState, Skeleton } from '../../components/states.tsx'
-import { brief, number, short } from '../../format.ts'
 import type { Run } from '../../live/run.ts'
 import type { Metric, RunData } from '../../live/run-data.ts'
-import { memoryText } from './formats.ts'
-
-const OTHERS: {
-  metric: Metric
-  title: string
-  format: (value: number) => string
-  smoothed?: boolean
-  log?: boolean
-}[] = [
-  { metric: 'learning_rate', title: 'Learning rate', format: number },
-  { metric: 'grad_norm', title: 'Gradient norm', format: number, smoothed: true, log: true },
-  { metric: 'tokens_per_second', title: 'Tokens per second', format: (v) => short(Math.round(v)), smoothed: true },
-  { metric: 'memory_mb', title: 'Memory', format: memoryText },
-]
+import { evaluationLine, OTHERS, X_FORMATS, xOf } from './curves.ts'
 
 export function Charts({ run }: { run: Run }) {
   const version = run.version.value
@@ -63,16 +49,7 @@ function LossChart({ data, version }: { data: RunData; version: number }) {
   const lines = useMemo(() => {
     const lines = linesOf(data, 'loss', 'Training', by, weight)
     if (data.evaluations.length === 0) return lines
-    return [
-      ...lines,
-      {
-        label: 'Validation',
-        colour: 1,
-        x: data.evaluations.map(({ step, at }) => (by === 'step' ? step : secondsSince(data, at))),
-        y: data.evaluations.map(({ loss }) => loss),
-        points: true,
-      },
-    ]
+    return [...lines, evaluationLine(data, 'Validation', 1, by)]
   }, [data, version, weight, by])
   return (
     <Chart
@@ -113,8 +90,6 @@ function MetricChart(props: {
   )
 }
 
-export const X_FORMATS: Record<Axis, (value: number) => string> = { step: (value) => short(value), time: brief }
-
 /** A metric's curve, smoothed, over the values that it is made of. */
 function linesOf(data: RunData, metric: Metric, label: string, by: Axis, weight: number): Line[] {
   const x = xOf(data, by)
@@ -125,9 +100,3 @@ function linesOf(data: RunData, metric: Metric, label: string, by: Axis, weight:
     { label, colour: 0, x, y: smooth(y, weight) },
   ]
 }
-
-export function xOf(data: RunData, by: Axis): Float64Array {
-  return by === 'step' ? data.step.view() : data.at.view().map((at) => secondsSince(data, at))
-}
-
-const secondsSince = (data: RunData, at: number) => (at - data.at.at(0)) / 1000
