@@ -8,6 +8,7 @@ import { PEERS, SLOW_STEPS } from './peers.mjs'
 import { table } from './report.mjs'
 import { writeSnapshot } from './rows.mjs'
 import { measureSteps } from './steps.mjs'
+import { targetsOf } from './train-targets.mjs'
 
 // With fewer steps than this the first one counts like the others: it is a smaller part of the noise than they are.
 const STEPS_TO_WARM_UP = 8
@@ -54,6 +55,7 @@ export async function compare({ names, rows, settings, steps, rounds, work }) {
     rounds,
     results,
     ratios: ratios(results),
+    targets: targetsOf(results),
     failed,
   }
   console.log(`\n${table(found)}`)

@@ -28,6 +28,23 @@ export const PEERS = {
         log,
       ),
   },
+  'ours-padded': {
+    plain: true,
+    title: 'ours, padded',
+    adapter: 'mlx',
+    run: ({ rows, output, log, settings }) =>
+      runOurs(
+        trainCommand({
+          model: MODEL,
+          rows,
+          output,
+          cache: join(output, 'cache'),
+          settings,
+          dataset: { packing: false },
+        }),
+        log,
+      ),
+  },
   'mlx-lm': {
     plain: true,
     title: 'mlx_lm.lora as installed',
@@ -49,6 +66,11 @@ export const PEERS = {
     title: 'PyTorch + PEFT bfloat16',
     adapter: 'peft',
     run: (task) => runPeft('peft_loop.py', ['--dtype', 'bfloat16'], task),
+  },
+  'peft-packed': {
+    title: 'PEFT float32, packed',
+    adapter: 'peft',
+    run: (task) => runPeft('peft_loop.py', ['--dtype', 'float32', '--packed'], task),
   },
   'peft-trainer': {
     title: 'PEFT with transformers.Trainer',

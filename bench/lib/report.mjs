@@ -2,7 +2,7 @@
 
 const DISTURBED_CORES = 0.1
 
-export function table({ rows, results, ratios }) {
+export function table({ rows, results, ratios, targets }) {
   const lines = results.map((result) => {
     const ratio = ratios[result.name]
     return [
@@ -24,6 +24,7 @@ export function table({ rows, results, ratios }) {
     '',
     `${train.rows} rows, ${train.tokens} tokens without padding, ${train.trained_tokens} with loss; ` +
       `${held_out.rows} rows held out, the base's loss on them is ${fixed(base_loss, 3)}`,
+    ...targets.map(({ what, target, found, met }) => `${met ? '✓' : '✗'} ${what}: ${found} × (${target})`),
     ...(others > DISTURBED_CORES
       ? [
           `! Something else kept up to ${fixed(others, 1)} cores busy meanwhile: run this again when the machine is idle.`,

@@ -37,6 +37,11 @@ def options() -> argparse.Namespace:
         action="store_true",
         help="logits at supervised positions alone",
     )
+    parser.add_argument(
+        "--packed",
+        action="store_true",
+        help="a batch's rows end to end in one, instead of padded",
+    )
     return parser.parse_args()
 
 
