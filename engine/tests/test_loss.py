@@ -74,15 +74,20 @@ def test_padded_batch_against_each_row_alone(tmp_path: Path, model_type: str) ->
     model = tiny(tmp_path, model_type=model_type)
     rows = examples(5, 17, 2, 9)
     loss = Loss(model)
-    assert loss.responses_only == (model_type != "gemma2")
+    assert loss.responses_only
     assert loss(*arrays(collate(rows, 0))).item() == pytest.approx(reference(model, rows), rel=1e-5)
     assert loss(*arrays(collate(rows, 377))).item() == pytest.approx(reference(model, rows), rel=1e-5)
 
 
-@pytest.mark.parametrize("head", [{}, {"tie_word_embeddings": False}], ids=["tied", "lm_head"])
+HEADS = {"tied": {}, "lm_head": {"tie_word_embeddings": False}, "capped": {"model_type": "gemma2"}}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
 def test_gradients_against_full_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: dict, lora: bool) -> None:
     model = tiny(tmp_path, lora, **head)
+    if head.get("model_type") == "gemma2":
+        cap_tightly(model)
     rows = examples(5, 17, 9, 150)
     batch = collate(rows, 0)
 
@@ -98,6 +103,52 @@ def test_gradients_against_full_logits(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "_can_be_fused", lambda head: False)
     close(gradients(model, Loss(model), rows), expected)  # all positions at once
     close(gradients(model, Loss(model, logits_bytes=4 * 384 * 3), rows), expected)  # three at a time, or 64 of them
+
+
+def cap_tightly(model: nn.Module) -> None:
+    """Half of the highest logit, so that the cap bends what it is applied to."""
+    model.final_logit_softcapping = 1e6
+    model.final_logit_softcapping = mx.abs(model(mx.arange(4, 20)[None])).max().item() / 2
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "chunks"])
+def test_soft_capped_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool, fused: bool) -> None:
+    model = tiny(tmp_path, model_type="gemma2")
+    if packed:
+        nn.quantize(model, 32, 4, class_predicate=lambda name, _: name == "model.embed_tokens")
+    cap_tightly(model)
+    if not fused:
+        monkeypatch.setattr(module, "_can_be_fused", lambda head: False)
+    rows = examples(5, 17, 9)
+    batch = arrays(collate(rows, 0))
+    loss = Loss(model, logits_bytes=4 * 384 * 3)
+    assert loss.responses_only
+    expected = pytest.approx(reference(model, rows), rel=1e-5)
+    logits = model(batch[0]).reshape(-1, 384)[batch[1]]
+    for one in (loss, loss.twin()):
+        assert one(*batch).item() == expected
+        losses, hits = one.evaluate(*batch)
+        assert losses.sum().item() == expected
+        assert hits.tolist() == (logits.argmax(axis=-1) == batch[2]).tolist()
+    best = logits.argmax(axis=-1).astype(mx.int32)
+    assert loss.evaluate(batch[0], batch[1], best)[1].all().item()
+
+
+def test_a_cap_that_a_model_names_but_does_not_apply(tmp_path: Path) -> None:
+    model = tiny(tmp_path)
+    model.final_logit_softcapping = 0.5
+    rows = examples(5, 17)
+    loss = Loss(model)
+    assert loss.responses_only
+    assert loss(*arrays(collate(rows, 0))).item() == pytest.approx(reference(model, rows), rel=1e-5)
+
+
+def test_a_twin_has_a_capped_head_of_its_own(tmp_path: Path) -> None:
+    loss = Loss(tiny(tmp_path, model_type="gemma2"))
+    twin = loss.twin()
+    assert twin._parts.owner is twin.model.model.embed_tokens is not loss.model.model.embed_tokens
+    assert twin._parts.head.args[0].__self__ is twin._parts.owner
 
 
 def test_cross_entropy_of_extreme_logits() -> None:

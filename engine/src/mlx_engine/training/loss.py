@@ -2,16 +2,16 @@
 
 The head's product with the vocabulary is the largest of a small model's; mlx-lm does it for every position. Here the
 trunk runs, the supervised rows are gathered, and only they meet the head: exact, as long as a model's logits are
-head(trunk(x)) and nothing else. That is checked once, on real numbers; a model with soft-capped or scaled logits
-(Gemma 2, Cohere) goes through its own forward pass.
+head(trunk(x)), soft-capped where the model says so (Gemma 2), and nothing else. That is checked once, on real numbers;
+a model with logits scaled in some other way (Cohere) goes through its own forward pass.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -64,7 +64,7 @@ class Loss:
         vocabulary = model(mx.array([[0]])).shape[-1]
         self._rows_at_once = max(1, logits_bytes // (4 * vocabulary))
         self._parts = next((parts for parts in _candidates(model) if _same_logits(model, parts, vocabulary)), None)
-        self._fused = self._parts is not None and _can_be_fused(self._parts[1])
+        self._fused = self._parts is not None and _can_be_fused(self._parts.owner)
 
     @property
     def responses_only(self) -> bool:
@@ -84,11 +84,10 @@ class Loss:
         """
         if self._parts is None:
             return cross_entropy_sum(_rows(self.logits(inputs, caches), positions), targets)
-        _, owner, head = self._parts
+        _, owner, head, soft_cap = self._parts
         hidden = _rows(self._trunk(inputs, caches), positions)
         if self._fused:
-            return _fused(hidden, owner, targets, gradient=True)[0].sum()
-
+            return _fused(hidden, owner, targets, soft_cap, gradient=True)[0].sum()
         return _in_chunks(head, owner, hidden, targets, self._rows_at_once)
 
     def evaluate(
@@ -97,10 +96,10 @@ class Loss:
         """The same losses one by one, (R,) float32, and whether each target has the highest logit, (R,) bool."""
         if self._parts is None:
             return _losses_and_hits(_rows(self.logits(inputs, caches), positions), targets)
-        _, owner, head = self._parts
+        _, owner, head, soft_cap = self._parts
         hidden = _rows(self._trunk(inputs, caches), positions)
         if self._fused:
-            return _fused(hidden, owner, targets, gradient=False)
+            return _fused(hidden, owner, targets, soft_cap, gradient=False)
         parts: list[tuple[mx.array, mx.array]] = []
         for i in range(0, len(targets), self._rows_at_once):
             chunk = slice(i, i + self._rows_at_once)
@@ -113,10 +112,10 @@ class Loss:
         """inputs (B, T) → (B, T, V), by the way that the loss goes."""
         if self._parts is None:
             return _with(self.model, caches)(inputs)
-        return self._parts[2](self._trunk(inputs, caches))
+        return self._parts.head(self._trunk(inputs, caches))
 
     def _trunk(self, inputs: mx.array, caches: list[Any] | None) -> mx.array:
-        return _with(self._parts[0], caches)(inputs)
+        return _with(self._parts.trunk, caches)(inputs)
 
 
 def _losses_and_hits(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
@@ -181,12 +180,14 @@ def _can_be_fused(head: nn.Module) -> bool:
     )
 
 
-def _fused(hidden: mx.array, head: nn.Module, targets: mx.array, *, gradient: bool) -> tuple[mx.array, mx.array]:
+def _fused(
+    hidden: mx.array, head: nn.Module, targets: mx.array, soft_cap: float, *, gradient: bool
+) -> tuple[mx.array, mx.array]:
     """(R,) losses, and whether the target has the highest logit."""
     ops, packed = kernels.load().ops, known(head)
     if packed is not None:
-        return ops.packed_cross_entropy(hidden, packed, targets, gradient=gradient)
-    return ops.linear_cross_entropy(hidden, head.weight, targets, gradient=gradient)
+        return ops.packed_cross_entropy(hidden, packed, targets, soft_cap=soft_cap, gradient=gradient)
+    return ops.linear_cross_entropy(hidden, head.weight, targets, soft_cap=soft_cap, gradient=gradient)
 
 
 def _with(module: Callable[..., mx.array], caches: list[Any] | None) -> Callable[..., mx.array]:
@@ -202,34 +203,53 @@ def arrays(batch: Batch) -> tuple[mx.array, mx.array, mx.array]:
     return mx.array(batch.inputs), mx.array(batch.positions), mx.array(batch.targets)
 
 
-_Parts = tuple[Callable[[mx.array], mx.array], nn.Module, Callable[[mx.array], mx.array]]
+class _Parts(NamedTuple):
+    trunk: Callable[..., mx.array]
+    owner: nn.Module  # of the head's weights
+    head: Callable[[mx.array], mx.array]  # hidden (…, D) → logits (…, V), capped
+    soft_cap: float = 0.0  # logits are c · tanh(logits / c); 0 for none
 
 
-def _candidates(model: nn.Module) -> list[_Parts]:
-    """(trunk, module that owns the head's weights, head) as mlx-lm's models name them."""
-    found: list[_Parts] = []
+def _candidates(model: nn.Module) -> Iterator[_Parts]:
+    """As mlx-lm's models name them. What a model says of a cap comes first: of small logits, capped ones can hardly be
+    told from others, and training makes them larger."""
     for outer in (model, getattr(model, "language_model", None)):
         trunk = getattr(outer, "model", None)
         if not isinstance(trunk, nn.Module):
             continue
+        heads = []
         head = getattr(outer, "lm_head", None)
         if isinstance(head, nn.Module):
-            found.append((trunk, head, head))
+            heads.append((head, head))
         embedding = getattr(trunk, "embed_tokens", None)
         if isinstance(embedding, nn.Module) and hasattr(embedding, "as_linear"):
-            found.append((trunk, embedding, embedding.as_linear))
-    return found
+            heads.append((embedding, embedding.as_linear))
+        soft_cap = _soft_cap(outer)
+        for owner, head in heads:
+            if soft_cap:
+                # A partial, which twin() copies with what it holds; a closure would keep this model's head.
+                yield _Parts(trunk, owner, partial(_capped, head, soft_cap), soft_cap)
+            yield _Parts(trunk, owner, head)
+
+
+def _soft_cap(model: nn.Module) -> float:
+    name = "final_logit_softcapping"
+    value = getattr(model, name, None) or getattr(getattr(model, "args", None), name, None)
+    return float(value) if isinstance(value, int | float) and value > 0 else 0.0
+
+
+def _capped(head: Callable[[mx.array], mx.array], soft_cap: float, hidden: mx.array) -> mx.array:
+    return mx.tanh(head(hidden) / soft_cap) * soft_cap
 
 
 def _same_logits(model: nn.Module, parts: _Parts, vocabulary: int) -> bool:
     """Whether head(trunk(x)) is model(x) up to rounding, for 16 tokens spread over the vocabulary."""
     tokens = mx.linspace(0, vocabulary - 1, 16).astype(mx.int32)[None]
-    trunk, _, head = parts
     training = model.training
     model.eval()
     expected = model(tokens)
     try:
-        found = head(trunk(tokens))
+        found = parts.head(parts.trunk(tokens))
     except (TypeError, ValueError, AttributeError):
         return False
     finally:
