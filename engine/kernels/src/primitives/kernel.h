@@ -67,7 +67,11 @@ inline void allocate_heads_last(array& out) {
   out.set_data(mx::allocator::malloc(out.nbytes()), out.size(), {rows * heads * dims, dims, heads * dims, 1}, flags);
 }
 
-inline array row_contiguous(const array& a, const mx::Stream& stream) { return mx::contiguous(a, false, stream); }
+// Weights are there already: a node of the graph for each of them made decoding a token 27 ms instead of 20 (SmolLM2-135M
+// from packed weights, two threads).
+inline array row_contiguous(const array& a, const mx::Stream& stream) {
+  return a.is_available() && a.flags().row_contiguous ? a : mx::contiguous(a, false, stream);
+}
 
 inline void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
