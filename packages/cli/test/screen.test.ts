@@ -203,3 +203,11 @@ describe('evaluations', () => {
     expect(told([result('gone', 0, { ...failed, warnings: [] })])).not.toContain('perplexity')
   })
 })
+
+it('a name that has no room is shortened on its line, and whole where there is room', () => {
+  const rows = [['n'.repeat(60), 'completed', 'a-model/of-some-length', '2026-01-01 10:00']]
+  const made = (room: number) => table(['experiment', 'state', 'model', 'since'], rows, [], room, [0]).split('\n')
+  expect(made(80)[1]).toMatch(/^n{20,}… /)
+  expect(made(80).join('').match(/n{5,}/g)).toHaveLength(1)
+  expect(made(200)[1]).toContain('n'.repeat(60))
+})

@@ -5,7 +5,7 @@ import { save } from '../save.ts'
 import { bar } from '../screen/chart.ts'
 import pc from '../screen/colours.ts'
 import { count, duration, loss, percent, time } from '../screen/format.ts'
-import { asJson, pairs, say, table } from '../screen/print.ts'
+import { asJson, pairs, say, table, width } from '../screen/print.ts'
 import { state } from '../screen/state.ts'
 import type { Session } from '../session.ts'
 
@@ -24,7 +24,7 @@ export async function list(
         ? `No experiment ${[only && `is ${only}`, tag && `has the tag ${tag}`].filter(Boolean).join(' and ')}`
         : 'No experiments yet. Begin with: mlx-training train --help',
     )
-  say(table(['experiment', 'state', 'done', 'loss', 'model', 'since'], jobs.map(row), [2, 3]))
+  say(table(['experiment', 'state', 'done', 'loss', 'model', 'since'], jobs.map(row), [2, 3], width(), [0]))
 }
 
 const row = (job: JobSummary): string[] => [

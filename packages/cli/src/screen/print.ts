@@ -49,14 +49,24 @@ const LEAST = [
 
 /**
  * Columns of texts; those whose numbers are in `right` end at the same place. What the line has no room for is wrapped,
- * between words where there are some, in the widest columns.
+ * between words where there are some, in the widest columns; plain texts of the columns in `cut` end with … instead.
  */
-export function table(head: string[], rows: string[][], right: number[] = [], room = width()): string {
+export function table(
+  head: string[],
+  rows: string[][],
+  right: number[] = [],
+  room = width(),
+  cut: number[] = [],
+): string {
   const widths = head.map((title, column) => Math.max(...[title, ...rows.map((row) => row[column] ?? '')].map(visible)))
   fit(widths, room)
-  const wrapped = (row: string[]) => row.map((text, column) => wrapAnsi(text, widths[column] ?? 0, { hard: true }))
+  const fitted = (text: string, column: number) => {
+    const places = widths[column] ?? 0
+    return cut.includes(column) ? shortened(text, places) : wrapAnsi(text, places, { hard: true })
+  }
+  const wrapped = (row: string[]) => row.map(fitted)
   const made = new Table({
-    head: wrapped(head.map((title) => pc.bold(title))),
+    head: head.map((title, column) => wrapAnsi(pc.bold(title), widths[column] ?? 0, { hard: true })),
     chars: NO_BORDERS,
     colWidths: widths,
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
@@ -68,6 +78,13 @@ export function table(head: string[], rows: string[][], right: number[] = [], ro
     .split('\n')
     .map((line) => line.trimEnd())
     .join('\n')
+}
+
+function shortened(text: string, places: number): string {
+  if (visible(text) <= places) return text
+  const kept = [...text]
+  while (visible(kept.join('')) >= places) kept.pop()
+  return `${kept.join('')}…`
 }
 
 /** Takes from the widest of those that may become narrower until the line holds all. */
