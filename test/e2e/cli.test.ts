@@ -195,6 +195,16 @@ describe('what goes wrong is one line and a status', () => {
   })
 })
 
+test('the list of data sets tells which have errors, whatever their format', async () => {
+  const path = join(folder.path, 'half.jsonl')
+  writeFileSync(path, '{"instruction": "a", "output": "b"}\n{"instruction": 5, "output": "c"}\n')
+  expect((await run(['datasets', 'upload', 'half.jsonl'])).code).toBe(1)
+  await run(['datasets', 'upload', ALPACA, '--name', 'whole'])
+  const { out } = await run(['datasets'])
+  expect(out).toMatch(/^\S+ +half\.jsonl +alpaca, not valid +2, 1 valid /m)
+  expect(out).toMatch(/^\S+ +whole +alpaca +\d+ +\d/m)
+}, 30_000)
+
 test('a download that can not be written is told in one line, as a mistake of whoever asked', async () => {
   const { id } = JSON.parse((await run(['datasets', 'upload', ALPACA, '--json'])).out)
   const path = join(folder.path, 'nowhere', 'rows.json')

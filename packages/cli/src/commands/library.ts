@@ -34,11 +34,12 @@ export async function datasets({ client, json }: Session): Promise<void> {
   } while (after !== null)
   if (json) return asJson(all)
   if (all.length === 0) return say('No data sets yet. Upload one with: mlx-training datasets upload file.jsonl')
-  const rows = all.map(({ id, name, format, rows, bytes: size, created_at }) => [
+  const rows = all.map(({ id, name, format, valid, rows, valid_rows, bytes: size, created_at }) => [
     id,
     name,
-    format ?? 'not valid',
-    count(rows),
+    // A file with errors has a format too, where some of its rows could be read.
+    [format, !valid && 'not valid'].filter(Boolean).join(', '),
+    count(rows) + (valid_rows < rows ? `, ${count(valid_rows)} valid` : ''),
     bytes(size),
     time(created_at),
   ])
