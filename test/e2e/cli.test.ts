@@ -249,6 +249,21 @@ test('a mask without colours has a mark a token', async () => {
   expect(coloured.out).toContain('\x1b[32m')
 }, 60_000)
 
+test('a mask of a row that is not there is a mistake, told with the number of rows', async () => {
+  const path = join(folder.path, 'three.jsonl')
+  writeFileSync(
+    path,
+    '{"instruction": "a", "output": "b"}\n\n{"instruction": "c", "output": "d"}\n{"instruction": "e", "output": "f"}\n',
+  )
+  const mask = (row: string, ...more: string[]) =>
+    run(['validate', 'three.jsonl', '--model', './tiny', '--mask', row, ...more])
+  const missing = await mask('3')
+  expect(missing).toMatchObject({ code: 2, out: '' })
+  expect(missing.error).toContain('--mask 3: three.jsonl has 3 rows, counted from 0')
+  expect(await mask('3', '--json')).toMatchObject({ code: 2, out: '' })
+  expect(await mask('2')).toMatchObject({ code: 0, out: expect.stringMatching(/^\+ "/m) })
+}, 60_000)
+
 test('a reader that leaves is no error', async () => {
   const { stdout, stderr } = await promisify(execFile)(
     'bash',

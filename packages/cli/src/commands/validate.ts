@@ -45,6 +45,12 @@ export async function validate({ client, local, json }: Session, file: string, o
       ...reading,
       ...length,
     })
+    // A row of which nothing can be learned may have no texts either: the file's count tells the two apart.
+    if (preview.rows.every(({ problem, texts }) => problem !== null && texts.length === 0)) {
+      const { total_samples } = await client.datasets.validate({ file_path: path, ...reading })
+      if (options.mask >= total_samples)
+        throw new Stop(`--mask ${options.mask}: ${file} has ${plural(total_samples, 'row')}, counted from 0`)
+    }
     return json ? asJson(preview) : say(mask(preview))
   }
   const checking = client.datasets.validate({
