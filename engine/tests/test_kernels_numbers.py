@@ -186,6 +186,59 @@ def test_attention(ops, seed, queries, cached, kv_heads, group, dims, form):
         agree(found, wanted, 1e-5)
 
 
+@few
+@given(
+    seed=seeds,
+    queries=st.integers(1, 90),
+    keys=st.sampled_from([1, 7, 64, 600]),
+    kv_heads=st.integers(1, 2),
+    group=st.integers(1, 3),
+    shape=st.sampled_from(["all", "one head", "one row", "keys", "queries", "flat"]),
+    boolean=st.booleans(),
+)
+def test_attention_under_a_mask(ops, seed, queries, keys, kv_heads, group, shape, boolean):
+    """Boolean and added, of every shape that broadcasts; each query sees a key at least."""
+    random, heads = np.random.default_rng(seed), kv_heads * group
+    q, d_out = (strided(random, (2, heads, queries, 16)) for _ in "12")
+    k, v = (strided(random, (2, kv_heads, keys, 16)) for _ in "12")
+    axes = {
+        "all": (2, heads, queries, keys),
+        "one head": (2, 1, queries, keys),
+        "one row": (heads, queries, keys),
+        "keys": (2, 1, 1, keys),
+        "queries": (queries, 1),
+        "flat": (queries, keys),
+    }[shape]
+    if boolean:
+        mask = random.random(axes) < 0.5
+        mask[..., 0] = True
+        added = np.where(mask, 0.0, -np.inf)
+    else:
+        mask = strided(random, axes)
+        added = np.array(mask, np.float64)
+        if shape == "flat" and keys > 1:  # what a row doesn't see at all, more than a tile of it
+            added[:, : keys - 1] = -np.inf
+            mask = mx.array(added.astype(np.float32))
+    seen = reference.visible(queries, keys, False)
+    expected = reference.attention(*wide(q, k, v), 0.3, seen, *wide(d_out), added)
+    mask = mx.array(mask)
+    (out,), gradients = mx.vjp(
+        lambda q, k, v: ops.attention(q, k, v, scale=0.3, causal=False, mask=mask), [q, k, v], [d_out]
+    )
+    for found, wanted in zip((out, *gradients), expected, strict=True):
+        agree(found, wanted, 1e-5)
+
+
+def test_a_query_that_sees_nothing_gets_what_stock_mlx_gives(ops):
+    random = np.random.default_rng(0)
+    q, k, v = (mx.array(random.normal(size=(1, 2, 6, 8)).astype(np.float32)) for _ in "123")
+    seen = mx.array(np.tril(np.ones((6, 6)), -1) > 0)  # the first query nothing
+    for mask in (seen, mx.where(seen, 0.0, -mx.inf)):
+        found = ops.attention(q, k, v, scale=0.3, causal=False, mask=mask)
+        stock = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask)
+        np.testing.assert_allclose(np.array(found), np.array(stock), atol=1e-6)
+
+
 @pytest.mark.parametrize("form", ["causal", "packed", "window"])
 def test_attention_over_long_rows(ops, form):
     """Longer than a tile of keys, with segments and windows that begin in the middle of tiles."""

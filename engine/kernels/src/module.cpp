@@ -18,7 +18,7 @@ NB_MODULE(_kernels, m) {
   m.def("rms_norm", &kernels::rms_norm, "x"_a, "weight"_a.none(), "eps"_a, nb::kw_only(), "threads"_a);
   m.def("rope", &kernels::rope, "x"_a, "cosines"_a, "sines"_a, "offset"_a, nb::kw_only(), "traditional"_a, "threads"_a);
   m.def("attention", &kernels::attention, "q"_a, "k"_a, "v"_a, nb::kw_only(), "scale"_a, "causal"_a, "window"_a = 0,
-        "starts"_a.none() = nb::none(), "threads"_a);
+        "starts"_a.none() = nb::none(), "mask"_a.none() = nb::none(), "threads"_a);
   m.def("linear_cross_entropy", &kernels::linear_cross_entropy, "hidden"_a, "weight"_a, "targets"_a, nb::kw_only(),
         "soft_cap"_a = 0.0f, "gradient"_a, "threads"_a);
   m.def("packed_cross_entropy", &kernels::packed_cross_entropy, "hidden"_a, "words"_a, "scales"_a, "biases"_a,

@@ -58,14 +58,16 @@ Heads<T> heads(T* data, Index h, Index rows, Index dims) {
 }
 
 void attention(Index queries, Index keys, Index h, Index kv, Index dims, bool causal, Index window, bool packed,
-               int threads) {
+               int threads, bool masked = false) {
   const Index batch = 2;
+  const Block mask = normal(masked ? h * queries * keys : 0);  // both batches' 
   std::vector<std::int32_t> starts(packed ? batch * queries : 0);
   for (Index i = 0; i < static_cast<Index>(starts.size()); i++)
     starts[i] = static_cast<std::int32_t>((i % queries) / 37 * 37 + (keys - queries) - (i % 5 == 4));
-  const Attention a{
+  Attention a{
       batch,  h, kv, queries, keys, dims, 0.3f, causal, window, packed ? starts.data() : nullptr, packed ? queries : 0,
       threads};
+  if (masked) a.mask = {mask.get(), 0, queries * keys, keys, 1};
   const Index q_size = batch * h * queries * dims, k_size = batch * kv * keys * dims, rows = batch * h * queries;
   const Block q = normal(q_size), k = normal(k_size), v = normal(k_size), d_out = normal(q_size);
   const Block out = uninitialised(q_size), lse = uninitialised(rows), d_q = uninitialised(q_size),
@@ -89,7 +91,7 @@ void attention(Index queries, Index keys, Index h, Index kv, Index dims, bool ca
         for (Index j = seen.begin; j < seen.end; j++) {
           double s = 0;
           for (Index d = 0; d < dims; d++) s += static_cast<double>(q[row + d]) * k[other + j * dims + d];
-          sum += p[j] = std::exp(0.3 * s);
+          sum += p[j] = std::exp(0.3 * s + (masked ? mask[(head * queries + i) * keys + j] : 0));
         }
         for (Index j = seen.begin; j < seen.end; j++) {
           p[j] /= sum;
@@ -238,6 +240,7 @@ int main() {
       attention(90, 90, 4, 4, 9, true, 0, true, threads);
       attention(65, 100, 2, 1, 16, true, 20, true, threads);
       attention(30, 47, 2, 1, 16, false, 0, false, threads);
+      attention(30, 547, 4, 2, 5, false, 0, false, threads, true);
       attention(600, 600, 1, 1, 2, true, 550, false, threads);
       cross_entropy(1, 1, 1, 0, threads);
       cross_entropy(70, 1100, 3, 0, threads);

@@ -28,6 +28,8 @@ struct Attention {
   const std::int32_t* starts;
   Index starts_batch;
   int threads;
+  // Not with `causal`: added to the scores, (batch, heads, queries, keys). A row of nothing but -∞ comes to NaN.
+  Heads<const float> mask{};
 
   struct Range {
     Index begin, end;

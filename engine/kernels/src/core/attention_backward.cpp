@@ -54,6 +54,7 @@ void backward(const Attention& a, const Tile& tile, const Heads<const float>& q,
         std::memset(row, 0, seen.begin * sizeof(float));
         std::memset(row + seen.end, 0, (n - seen.end) * sizeof(float));
       }
+      add_mask(a, tile, r, key + seen.begin, seen.end - seen.begin, p + r * n + seen.begin);
       loops.attention_row_backward(p + r * n + seen.begin, d_s + r * n + seen.begin,
                                    lse[(tile.batch * a.heads + head) * a.queries + i], delta[r], seen.end - seen.begin);
     }

@@ -41,7 +41,12 @@ void forward(const Attention& a, const Tile& tile, const Heads<const float>& q, 
       std::memset(s, 0, seen.begin * sizeof(float));
       std::memset(s + seen.end, 0, (n - seen.end) * sizeof(float));
       if (seen.begin == seen.end) continue;
+      add_mask(a, tile, r, key + seen.begin, seen.end - seen.begin, s + seen.begin);
       const float m = std::max(largest[r], loops.max(s + seen.begin, seen.end - seen.begin));
+      if (m == -std::numeric_limits<float>::infinity()) {  // of what no key was seen yet
+        std::memset(s, 0, n * sizeof(float));
+        continue;
+      }
       if (!first && m > largest[r]) {
         const float correction = std::exp(largest[r] - m);
         sums[r] *= correction;

@@ -29,6 +29,16 @@ inline void gather(const Tile& tile, const Heads<const float>& x, Index dims, fl
       simd().copy_scaled(x.at(tile.batch, tile.head + h, i), x.item, factor, packed, dims);
 }
 
+// Adds to n scores of tile row r, whose first is for `key`, what the mask has for them.
+inline void add_mask(const Attention& a, const Tile& tile, Index r, Index key, Index n, float* scores) {
+  if (a.mask.data == nullptr) return;
+  const Index item = a.mask.item;
+  const float* const mask =
+      a.mask.at(tile.batch, tile.head + r / tile.queries(), tile.begin + r % tile.queries()) + key * item;
+  if (item == 1) return simd().add_scaled(scores, mask, 1, n);
+  for (Index i = 0; i < n; i++) scores[i] += mask[i * item];
+}
+
 // f(tile) for each group of heads of one key/value head.
 template <class F>
 void for_each_group(const Attention& a, Index batch, Index kv_head, Index begin, Index end, F f) {

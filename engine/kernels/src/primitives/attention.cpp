@@ -33,7 +33,9 @@ struct Options {
   int window, threads;
 };
 
-Attention describe(const Options& options, const array& q, const array& k, const array* starts) {
+// `more`: starts where it is causal, else a mask; or null.
+Attention describe(const Options& options, const array& q, const array& k, const array* more) {
+  const array* const starts = options.causal ? more : nullptr;
   const bool shared = starts != nullptr && starts->ndim() == 1;
   return {q.shape(0),
           q.shape(1),
@@ -46,7 +48,8 @@ Attention describe(const Options& options, const array& q, const array& k, const
           options.window,
           starts != nullptr ? starts->data<std::int32_t>() : nullptr,
           shared ? 0 : q.shape(2),
-          options.threads};
+          options.threads,
+          more != nullptr && !options.causal ? heads(*more) : Heads<const float>{}};
 }
 
 class AttentionBackward : public Kernel {
@@ -54,15 +57,15 @@ class AttentionBackward : public Kernel {
   AttentionBackward(mx::Stream stream, const Options& options) : Kernel(stream, options.threads), options_(options) {}
   const char* name() const override { return "AttentionBackward"; }
 
-  // (q, k, v, out, lse, d_out) or with starts at the end → (d_q, d_k, d_v)
+  // (q, k, v, out, lse, d_out) or with starts or a mask at the end → (d_q, d_k, d_v)
   void eval_cpu(const Arrays& in, Arrays& out) override {
     for (array& gradient : out) allocate_heads_last(gradient);
     if (in[0].size() == 0) return zero(out);
     dispatch(stream(), [q = later(in[0]), k = later(in[1]), v = later(in[2]), o = later(in[3]), lse = later(in[4]),
-                        d_o = later(in[5]), starts = later(in.back()), packed = in.size() == 7, d_q = later(out[0]),
+                        d_o = later(in[5]), last = later(in.back()), more = in.size() == 7, d_q = later(out[0]),
                         d_k = later(out[1]), d_v = later(out[2]), options = options_]() mutable {
       std::vector<float> keys, values;
-      attention_backward(describe(options, q, k, packed ? &starts : nullptr), heads(std::as_const(q)), matrix(k, keys),
+      attention_backward(describe(options, q, k, more ? &last : nullptr), heads(std::as_const(q)), matrix(k, keys),
                          matrix(v, values), heads(std::as_const(o)), lse.data<float>(), heads(std::as_const(d_o)),
                          heads(d_q), heads(d_k), heads(d_v));
     });
@@ -92,16 +95,16 @@ class AttentionForward : public Kernel {
     return {in[0].shape(), {in[0].shape(0), in[0].shape(1), in[0].shape(2)}};
   }
 
-  // (q, k, v) or (q, k, v, starts) → (out, lse)
+  // (q, k, v), (q, k, v, starts) or (q, k, v, mask) → (out, lse)
   void eval_cpu(const Arrays& in, Arrays& out) override {
     allocate_heads_last(out[0]);
     allocate(out[1]);
     if (in[0].size() == 0) return;
     dispatch(stream(),
-             [q = later(in[0]), k = later(in[1]), v = later(in[2]), starts = later(in.back()), packed = in.size() == 4,
+             [q = later(in[0]), k = later(in[1]), v = later(in[2]), last = later(in.back()), more = in.size() == 4,
               out = later(out[0]), lse = later(out[1]), options = options_]() mutable {
                std::vector<float> keys, values;
-               attention_forward(describe(options, q, k, packed ? &starts : nullptr), heads(std::as_const(q)),
+               attention_forward(describe(options, q, k, more ? &last : nullptr), heads(std::as_const(q)),
                                  matrix(k, keys), matrix(v, values), heads(out), lse.data<float>());
              });
   }
@@ -115,7 +118,7 @@ class AttentionForward : public Kernel {
                                                 std::make_shared<AttentionBackward>(stream(), options_), in);
     Arrays wanted;
     for (int argnum : argnums) {
-      require(argnum < 3, "attention has no gradient with respect to starts");
+      require(argnum < 3, "attention has no gradient with respect to starts and masks");
       wanted.push_back(gradients[argnum]);
     }
     return wanted;
@@ -128,7 +131,7 @@ class AttentionForward : public Kernel {
 }  // namespace
 
 array attention(const array& q, const array& k, const array& v, float scale, bool causal, int window,
-                const std::optional<array>& starts, int threads) {
+                const std::optional<array>& starts, const std::optional<array>& mask, int threads) {
   require(is_float32(q) && is_float32(k) && is_float32(v), "attention is for float32");
   require(q.ndim() == 4 && k.ndim() == 4 && k.shape() == v.shape() && q.shape(0) == k.shape(0) &&
               q.shape(3) == k.shape(3) && k.shape(1) > 0 && q.shape(1) % k.shape(1) == 0,
@@ -145,6 +148,11 @@ array attention(const array& q, const array& k, const array& v, float scale, boo
     require(starts->shape() == mx::Shape{q.shape(2)} || starts->shape() == mx::Shape{q.shape(0), q.shape(2)},
             "starts must be (queries) or (batch, queries)");
     in.push_back(row_contiguous(*starts, stream));
+  }
+  if (mask) {
+    require(!causal, "attention takes a mask or is causal");
+    require(is_float32(*mask), "a mask must be float32");
+    in.push_back(mx::broadcast_to(*mask, {q.shape(0), q.shape(1), q.shape(2), k.shape(2)}, stream));
   }
   const mx::Shape lse{q.shape(0), q.shape(1), q.shape(2)};
   const auto primitive = std::make_shared<AttentionForward>(stream, Options{scale, causal, window, threads});

@@ -24,9 +24,9 @@ array rms_norm(const array& x, const std::optional<array>& weight, float eps, in
 array rope(const array& x, const array& cosines, const array& sines, int offset, bool traditional, int threads);
 
 // q (batch, heads, queries, dims), k and v (batch, kv_heads, keys, dims) → like q. starts: int32 (queries) or
-// (batch, queries). See core/attention.h.
+// (batch, queries). mask: added to the scores, float32, broadcast to (batch, heads, queries, keys). See core/attention.h.
 array attention(const array& q, const array& k, const array& v, float scale, bool causal, int window,
-                const std::optional<array>& starts, int threads);
+                const std::optional<array>& starts, const std::optional<array>& mask, int threads);
 
 // hidden (rows, dims), weight (vocabulary, dims), targets (rows) int32 → loss (rows) and correct (rows) bool. With
 // `gradient`, hidden's is computed in the same pass. See core/cross_entropy.h.

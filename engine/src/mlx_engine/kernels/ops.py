@@ -158,15 +158,20 @@ class Ops:
         causal: bool = True,
         window: int = 0,
         starts: mx.array | None = None,
+        mask: mx.array | None = None,
     ) -> mx.array:
         """q (B, H, Q, D), k and v (B, H/G, K, D) → (B, H, Q, D).
 
         Causal: query i sees no key after i + K - Q. `window` > 0: at most so many keys, its own position included.
         `starts`, int32 (Q) or (B, Q): none before starts[i], the first position of its segment in a packed row.
+        `mask`, not with causal, broadcast to (B, H, Q, K) and without a gradient: bool, what a query sees, or float32,
+        which is added to the scores. As in stock MLX a query that sees nothing gets the mean of all values by the one
+        and NaN by the other.
         """
-        return self._extension.attention(
-            q, k, v, scale=scale, causal=causal, window=window, starts=starts, threads=self.threads
-        )
+        if mask is not None and mask.dtype == mx.bool_:
+            mask = mx.where(mask, mx.array(0.0), mx.array(mx.finfo(mx.float32).min, mx.float32))
+        options = {"scale": scale, "causal": causal, "window": window, "starts": starts, "mask": mask}
+        return self._extension.attention(q, k, v, **options, threads=self.threads)
 
     def linear_cross_entropy(
         self,

@@ -1,7 +1,7 @@
 """What of MLX and mlx-lm the kernels replace while a model computes, and when the original is called after all.
 
 - mx.fast.scaled_dot_product_attention by attention. Original: not float32; sinks; values of another width than the
-  keys; a mask that is neither None, 'causal' nor packed; more queries than keys.
+  keys; a mask that is neither None, 'causal', packed, boolean nor float32; causal with more queries than keys.
 - mx.fast.rms_norm by rms_norm. Original: not float32.
 - mx.fast.rope by rope. Original: not float32; an array as offset for more than one token a row; neither 3 nor 4 axes.
 - mlx_lm.models.activations.swiglu, wherever a model has imported it, by silu. Original: not float32; shapes differ.
@@ -68,9 +68,10 @@ def _attention(ops: Ops, original: Function) -> Function:
     ) -> mx.array:
         starts, window = getattr(mask, "starts", None), getattr(mask, "window", None) or 0
         causal = (isinstance(mask, str) and mask == "causal") or starts is not None
-        known = mask is None or (causal and q.shape[2] <= k.shape[2])
+        array = mask if isinstance(mask, mx.array) and mask.dtype in (mx.bool_, mx.float32) else None
+        known = mask is None or array is not None or (causal and q.shape[2] <= k.shape[2])
         if known and sinks is None and not more and _float32(q, k, v) and k.shape == v.shape:
-            return ops.attention(q, k, v, scale=scale, causal=causal, window=window, starts=starts)
+            return ops.attention(q, k, v, scale=scale, causal=causal, window=window, starts=starts, mask=array)
         if starts is not None:
             mask = _dense(starts, window, q.shape[2], k.shape[2])
         return original(q, k, v, scale=scale, mask=mask, sinks=sinks, **more)

@@ -72,12 +72,14 @@ class Attended(NamedTuple):
     d_v: Array
 
 
-def attention(q: Array, k: Array, v: Array, scale: float, seen: Array, d_out: Array) -> Attended:
-    """q (B, H, Q, D), k and v (B, H/G, K, D), seen (1 or B, Q, K)"""
+def attention(
+    q: Array, k: Array, v: Array, scale: float, seen: Array, d_out: Array, mask: Array | float = 0.0
+) -> Attended:
+    """q (B, H, Q, D), k and v (B, H/G, K, D), seen (1 or B, Q, K); mask, to be added, like (B, H, Q, K)"""
     group = q.shape[1] // k.shape[1]
     shape = (*k.shape[:2], group, *k.shape[2:])
     keys, values = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
-    scores = np.where(seen[:, None], scale * q @ keys.swapaxes(-1, -2), -np.inf)
+    scores = np.where(seen[:, None], scale * q @ keys.swapaxes(-1, -2) + mask, -np.inf)
     p = np.exp(scores - scores.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
     d_p = d_out @ values.swapaxes(-1, -2)
