@@ -11,40 +11,9 @@ export const SLOW_STEPS = 2
 
 /** `run({rows, output, log, settings})` resolves to what measure() does; `adapter` is the format it leaves in `output`. */
 export const PEERS = {
-  ours: {
-    plain: true, // needs neither PyTorch nor the float32 base
-    title: 'ours',
-    adapter: 'mlx',
-    run: ({ rows, output, log, settings }) =>
-      runOurs(trainCommand({ model: MODEL, rows, output, cache: join(output, 'cache'), settings }), log),
-  },
-  'ours-qlora': {
-    plain: true,
-    title: 'ours, QLoRA (4 bits)',
-    adapter: 'mlx',
-    run: ({ rows, output, log, settings }) =>
-      runOurs(
-        trainCommand({ model: MODEL, rows, output, cache: join(output, 'cache'), settings, method: 'qlora' }),
-        log,
-      ),
-  },
-  'ours-padded': {
-    plain: true,
-    title: 'ours, padded',
-    adapter: 'mlx',
-    run: ({ rows, output, log, settings }) =>
-      runOurs(
-        trainCommand({
-          model: MODEL,
-          rows,
-          output,
-          cache: join(output, 'cache'),
-          settings,
-          dataset: { packing: false },
-        }),
-        log,
-      ),
-  },
+  ours: ours('ours'),
+  'ours-qlora': ours('ours, QLoRA (4 bits)', { method: 'qlora' }),
+  'ours-padded': ours('ours, padded', { dataset: { packing: false } }),
   'mlx-lm': {
     plain: true,
     title: 'mlx_lm.lora as installed',
@@ -83,6 +52,17 @@ export const PEERS = {
     optional: true,
     run: (task) => runPeft('peft_loop.py', ['--dtype', 'float32', '--responses-only'], task),
   },
+}
+
+/** `more`: what the command has besides. */
+function ours(title, more = {}) {
+  return {
+    plain: true, // needs neither PyTorch nor the float32 base
+    title,
+    adapter: 'mlx',
+    run: ({ rows, output, log, settings }) =>
+      runOurs(trainCommand({ model: MODEL, rows, output, cache: join(output, 'cache'), settings, ...more }), log),
+  }
 }
 
 function runPeft(script, options, { rows, output, log, settings }) {

@@ -87,14 +87,15 @@ def _attention(ops: Ops, random: np.random.Generator) -> str | None:
     k, v = random.normal(size=(2, 2, 2, 90, 16)).astype(np.float32)
     starts = np.repeat([0, 70], [70, 20]).astype(np.int32)
     mask = random.normal(size=(4, 90, 90)).astype(np.float32)
-    for options in ({"starts": starts}, {"window": 33}, {"causal": False}, {"causal": False, "mask": mask}):
-        added = options.get("mask", 0.0)
-        seen = reference.visible(
-            90, 90, **({"causal": True} | {name: v for name, v in options.items() if name != "mask"})
-        )
+    everything = reference.visible(90, 90, False)
+    for options, seen, added in (
+        ({"starts": mx.array(starts)}, reference.visible(90, 90, True, starts=starts), 0.0),
+        ({"window": 33}, reference.visible(90, 90, True, window=33), 0.0),
+        ({"causal": False}, everything, 0.0),
+        ({"causal": False, "mask": mx.array(mask)}, everything, mask),
+    ):
         wide = [x.astype(np.float64) for x in (q, k, v)]
         expected = reference.attention(*wide, 0.25, seen, d_out.astype(np.float64), added)
-        options = {name: mx.array(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
 
         def attend(q: mx.array, k: mx.array, v: mx.array, options: dict = options) -> mx.array:
             return ops.attention(q, k, v, scale=0.25, **options)
