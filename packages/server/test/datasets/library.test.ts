@@ -419,10 +419,23 @@ describe('cleaning', () => {
           ]),
         ]
         let rows: unknown[] = [{ messages }]
+        if (pairs.at(-1)?.[0].trim() === '') {
+          await expect(result(rows, ['convert'], 'alpaca')).rejects.toMatchObject({
+            code: 'invalid_parameters',
+            message: "Sample 0 can't be alpaca: its last question is empty, which Alpaca does not allow",
+          })
+          return
+        }
         for (const format of ['alpaca', 'sharegpt', 'openai'] as const) rows = await result(rows, ['convert'], format)
         expect(rows).toEqual([{ messages }])
       }),
-      { numRuns: 10, examples: [[[['q', 'a']], null]] },
+      {
+        numRuns: 10,
+        examples: [
+          [[['q', 'a']], null],
+          [[[' ', ' ']], null],
+        ],
+      },
     )
     expect(await result([good], ['convert'], 'prompt_completion')).toEqual([
       { prompt: good.instruction, completion: good.output },

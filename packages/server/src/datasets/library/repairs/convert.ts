@@ -77,6 +77,8 @@ function alpaca(conversation: Conversation): JsonObject | string {
     return 'its turns are not questions and answers by turns'
   const texts = exchanges.map(({ content }) => content)
   const [question, answer] = texts.slice(-2) as [string, string]
+  // Alpaca takes an empty question for a fault, and the row would be lost to training; chats only warn of an empty turn.
+  if (!/\S/.test(question)) return 'its last question is empty, which Alpaca does not allow'
   const history = Array.from({ length: texts.length / 2 - 1 }, (_, i) => texts.slice(2 * i, 2 * i + 2))
   return {
     ...(conversation.alpaca ?? { instruction: question, input: '' }),
