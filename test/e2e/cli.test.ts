@@ -94,6 +94,11 @@ test('train checks, starts and follows; what it made is listed, shown and asked'
   expect(said).toContain('/system TEXT')
   expect(said).toMatch(/There is no model "nobody"\. There are:\n[\s\S]*^ {2}fine-tuned\/first$/m)
 
+  const none = await run(['compare', 'Hello', '--json', '--models', './nothing', './nobody'])
+  expect(none.code).toBe(1)
+  expect(JSON.parse(none.out).items[0].answers).toHaveLength(2)
+  expect(JSON.parse(none.error)).toMatchObject({ error_type: 'ResultError' })
+
   const nobody = await run(['chat', '--model', 'nobody'])
   expect(nobody).toMatchObject({ code: 5, out: '' })
   expect(nobody.error).toContain('  fine-tuned/first')
@@ -161,29 +166,93 @@ test('every recipe is among them', () => {
 
 describe('what goes wrong is one line and a status', () => {
   test.each([
-    ['no server', ['list', '--url', 'http://127.0.0.1:1'], 3, /No answer from http:\/\/127\.0\.0\.1:1/],
-    ['a wrong key', ['list', '--key', 'nonsense'], 4, /The API key is not valid\. Give the key with --key/],
-    ['no such experiment', ['status', 'nobody'], 5, /nobody/],
-    ['an experiment of that name', ['train', '--name', 'full', '--data', ALPACA, ...small], 6, /full, completed.*--ov/],
-    ['a name that is none', ['train', '--name', 'a/b', '--data', ALPACA, ...small], 2, /--name can't be .*a\/b/],
-    ['models that took the data', ['evaluate', '--models', './tiny', 'held.json'], 2, /data before the models/],
-    ['no such evaluation', ['evaluate', `ev_${'0'.repeat(20)}`], 5, /ev_0/],
-    ['no such key', ['keys', 'revoke', 'nobody'], 5, /nobody/],
-    ['a wrong field', ['train', '--data', ALPACA, ...small, '--no-check', '--epochs', '0'], 2, /epochs/],
-    ['a wrong flag', ['list', '--nonsense'], 2, /unknown option/],
-    ['a state that there is not', ['list', '--state', 'done'], 2, /choices are queued, .*completed/],
-    ['a command that there is not', ['keys', 'delete', 'x'], 2, /'keys delete'. There are list, create, revoke/],
-    ['a missing argument', ['status'], 2, /missing required argument/],
+    [
+      'no server',
+      ['list', '--url', 'http://127.0.0.1:1'],
+      3,
+      /No answer from http:\/\/127\.0\.0\.1:1/,
+      'ConnectionError',
+    ],
+    [
+      'a wrong key',
+      ['list', '--key', 'nonsense'],
+      4,
+      /The API key is not valid\. Give the key with --key/,
+      'AuthenticationError',
+    ],
+    ['no such experiment', ['status', 'nobody'], 5, /nobody/, 'NotFoundError'],
+    [
+      'an experiment of that name',
+      ['train', '--name', 'full', '--data', ALPACA, ...small],
+      6,
+      /full, completed.*--ov/,
+      'ConflictError',
+    ],
+    [
+      'a name that is none',
+      ['train', '--name', 'a/b', '--data', ALPACA, ...small],
+      2,
+      /--name can't be .*a\/b/,
+      'ValidationError',
+    ],
+    [
+      'models that took the data',
+      ['evaluate', '--models', './tiny', 'held.json'],
+      2,
+      /data before the models/,
+      'ValidationError',
+    ],
+    ['no such evaluation', ['evaluate', `ev_${'0'.repeat(20)}`], 5, /ev_0/, 'NotFoundError'],
+    ['no such key', ['keys', 'revoke', 'nobody'], 5, /nobody/, 'NotFoundError'],
+    [
+      'a wrong field',
+      ['train', '--data', ALPACA, ...small, '--no-check', '--epochs', '0'],
+      2,
+      /epochs/,
+      'ValidationError',
+    ],
+    ['a wrong flag', ['list', '--nonsense'], 2, /unknown option/, 'ValidationError'],
+    ['a state that there is not', ['list', '--state', 'done'], 2, /choices are queued, .*completed/, 'ValidationError'],
+    [
+      'a command that there is not',
+      ['keys', 'delete', 'x'],
+      2,
+      /'keys delete'. There are list, create, revoke/,
+      'ValidationError',
+    ],
+    ['a missing argument', ['status'], 2, /missing required argument/, 'ValidationError'],
   ] as const)(
     '%s',
-    async (_, args, code, line) => {
+    async (_, args, code, line, type) => {
       const ended = await run([...args])
       expect(ended).toMatchObject({ code, out: '' })
       expect(ended.error).toMatch(line)
       expect(ended.error.trim().split('\n').length).toBeLessThanOrEqual(2)
+      const json = await run(['--json', ...args])
+      expect(json).toMatchObject({ code, out: '' })
+      expect(JSON.parse(json.error)).toMatchObject({ error_type: type, detail: expect.any(String) })
     },
     30_000,
   )
+
+  test('--json has the answer of the server, and all that failed', async () => {
+    const told = async (...args: string[]) => JSON.parse((await run([...args, '--json'])).error)
+    const field = await told('train', '--data', ALPACA, ...small, '--no-check', '--epochs', '0')
+    expect(field).toMatchObject({
+      status_code: 422,
+      error_type: 'ValidationError',
+      errors: [{ field: 'epochs', given: 0 }],
+      request_id: expect.stringMatching(/^req_/),
+    })
+    const two = await told('delete', 'nobody', 'a/b')
+    expect(two).toMatchObject({ status_code: 404, error_type: 'NotFoundError' })
+    expect(two.errors).toEqual([
+      { field: 'nobody', message: expect.stringContaining('nobody') },
+      { field: 'a/b', message: expect.any(String) },
+    ])
+    expect(await told()).toMatchObject({ error_type: 'ValidationError', detail: expect.stringContaining('--help') })
+    expect(await run(['--json', 'list', '--help'])).toMatchObject({ code: 0, error: '' })
+  })
 
   test('bad data are told row by row and end with 1', async () => {
     const path = join(folder.path, 'bad.jsonl')
@@ -192,6 +261,10 @@ describe('what goes wrong is one line and a status', () => {
     expect(code).toBe(1)
     expect(out).toMatch(/not valid[\s\S]*row 1, line 2/)
     expect(error).toMatch(/bad\.jsonl has 1 error/)
+    const json = await run(['validate', 'bad.jsonl', '--json'])
+    expect(json.code).toBe(1)
+    expect(JSON.parse(json.out)).toMatchObject({ valid: false })
+    expect(JSON.parse(json.error)).toEqual({ detail: 'bad.jsonl has 1 error', error_type: 'ResultError' })
   })
 })
 

@@ -10,12 +10,12 @@ import type { Session } from './session.ts'
 export const absolute = (path: string) => (existsSync(path) ? resolve(path) : path)
 
 /** What to name to the server: the absolute path of a file on the same machine, on another one the id of its upload. */
-export async function placed({ client, local }: Session, path: string, upload = false): Promise<string> {
+export async function placed({ client, local, json }: Session, path: string, upload = false): Promise<string> {
   if (path.startsWith('ds_')) return path
   const file = absolute(path)
   if (!upload && (local || file === path)) return file
   const sending = client.datasets.upload(await openAsBlob(file), { name: basename(file) })
   const { id, name } = await waiting(`sending ${basename(file)}`, sending)
-  note(pc.dim(`${name} uploaded as ${id}`))
+  if (!json) note(pc.dim(`${name} uploaded as ${id}`))
   return id
 }

@@ -28,7 +28,6 @@ export function createProgram(version: string): Command {
     .option('--key <key>', 'the API key (MLX_TRAINING_API_KEY, or data/admin.key)')
     .option('--json', 'print what the server says, as JSON')
     .option('--no-color', 'no colours (NO_COLOR=1)')
-    .showHelpAfterError('(mlx-training --help lists the commands)')
     .configureHelp({ showGlobalOptions: true })
   const session = (): Session => sessionOf(program.opts<GlobalOptions>())
   // biome-ignore lint/suspicious/noExplicitAny: commander hands over what the declaration beside it says
@@ -199,7 +198,7 @@ function alone(group: Command, work: () => Promise<void>): void {
     const [word] = group.args
     if (word !== undefined)
       group.error(
-        `error: unknown command '${group.name()} ${word}'. There are ${group.commands.map((one) => one.name()).join(', ')}`,
+        `unknown command '${group.name()} ${word}'. There are ${group.commands.map((one) => one.name()).join(', ')}`,
       )
     await work()
   })

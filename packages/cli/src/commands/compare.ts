@@ -18,9 +18,9 @@ export async function compare({ client, json }: Session, prompt: string, options
   const { models, system, reference, maxTokens } = options
   const asking = client.compare({ models, prompt, system, reference, max_tokens: maxTokens })
   const compared = await waiting(`asking ${plural(models.length, 'model')}`, asking)
-  if (json) return asJson(compared)
   const answers = compared.items[0]?.answers ?? []
-  say(answers.map(describe).join('\n\n'))
+  if (json) asJson(compared)
+  else say(answers.map(describe).join('\n\n'))
   if (answers.every(({ error }) => error !== null)) throw new Stop('No model could answer', EXIT.bad)
 }
 

@@ -47,8 +47,8 @@ export async function evaluate(session: Session, data: string | undefined, optio
   if (options.cancel) throw new Stop('--cancel takes the id of an evaluation: mlx-training evaluate ev_… --cancel')
   const { id, state, queue_position } = await start(session, data, options)
   if (options.detach) {
-    if (json) asJson({ id, state, queue_position })
-    else say(id)
+    if (json) return asJson({ id, state, queue_position })
+    say(id)
     return note(pc.dim(comeBack(id)))
   }
   if (!json) note(`${id} started${queue_position ? `, place ${queue_position + 1} in the queue` : ''}`)
@@ -87,7 +87,7 @@ async function follow({ client, json }: Session, id: string, rows: boolean): Pro
   const abort = new AbortController()
   const interrupt = () => abort.abort(new Stop(`${id} goes on. ${comeBack(id)}`, EXIT.interrupted))
   process.on('SIGINT', interrupt)
-  const show = progress()
+  const show = progress(json)
   try {
     const ended = await client.evaluations.wait(id, { signal: abort.signal, onProgress: show.take })
     show.done()
@@ -106,8 +106,8 @@ function conclude({ id, state, reason, results }: Evaluation): void {
   if (failed.length > 0) throw new Stop(`${plural(failed.length, 'model')} of ${results.length} failed`, EXIT.bad)
 }
 
-/** On stderr: a line that changes where there is a terminal, otherwise one for each stage of a model. */
-function progress(): { take: (evaluation: Evaluation) => void; done: () => void } {
+/** On stderr: a line that changes where there is a terminal, otherwise one for each stage of a model; with --json errors alone. */
+function progress(json: boolean): { take: (evaluation: Evaluation) => void; done: () => void } {
   const line = process.stderr.isTTY ? createLogUpdate(process.stderr) : null
   let last = ''
   let open = line !== null
@@ -115,7 +115,7 @@ function progress(): { take: (evaluation: Evaluation) => void; done: () => void 
     take: (evaluation) => {
       if (line) return line(drawn(evaluation, Math.min(width(), 120)))
       const stage = stageOf(evaluation)
-      if (stage !== last && evaluation.state === 'running') note(stage)
+      if (!json && stage !== last && evaluation.state === 'running') note(stage)
       last = stage
     },
     done: () => {

@@ -2,15 +2,15 @@
 import { stripVTControlCharacters } from 'node:util'
 import Table from 'cli-table3'
 import wrapAnsi from 'wrap-ansi'
+import { EXIT } from '../exit.ts'
 import pc from './colours.ts'
 
-/** A reader that is gone (`| head`) is no error. */
-export function allowBrokenPipes(): void {
+/** A reader that is gone (`| head`) is no error; `fail` tells others, and the status to end with. */
+export function allowBrokenPipes(fail: (problem: string) => number): void {
   for (const stream of [process.stdout, process.stderr])
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EPIPE') process.exit(0)
-      if (stream === process.stdout) process.stderr.write(`The output can't be written: ${error.message}\n`)
-      process.exit(7)
+      process.exit(stream === process.stdout ? fail(`The output can't be written: ${error.message}`) : EXIT.server)
     })
 }
 
