@@ -337,6 +337,22 @@ test('a mask of a row that is not there is a mistake, told with the number of ro
   expect(await mask('2')).toMatchObject({ code: 0, out: expect.stringMatching(/^\+ "/m) })
 }, 60_000)
 
+test('a mask of a file with errors: that of its good rows, and what is wrong with the others', async () => {
+  const bad = Array.from({ length: 30 }, () => ({ instruction: 5, output: 'b' }))
+  const rows = [{ instruction: 'a', output: 'b' }, ...bad, { instruction: 'c', output: 'd' }]
+  writeFileSync(join(folder.path, 'some.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+  const mask = (row: string, ...more: string[]) =>
+    run(['validate', 'some.jsonl', '--model', './tiny', '--mask', row, ...more])
+  for (const good of ['0', '31'])
+    expect(await mask(good)).toMatchObject({ code: 0, out: expect.stringMatching(/^\+ "/m) })
+  // The report keeps ten of a kind.
+  const wrong = await mask('29')
+  expect(wrong).toMatchObject({ code: 0, out: expect.stringMatching(/^row 29 {2}.*"instruction"/) })
+  expect(await mask('32')).toMatchObject({ code: 2, error: expect.stringContaining('has 32 rows') })
+  const json = JSON.parse((await mask('29', '--json')).out)
+  expect(json.rows).toMatchObject([{ sample: 29, problem: expect.stringContaining('"instruction"'), texts: [] }])
+}, 60_000)
+
 test('a reader that leaves is no error', async () => {
   const { stdout, stderr } = await promisify(execFile)(
     'bash',

@@ -151,7 +151,9 @@ const PreviewText = Type.Object(
 export const PreviewRow = Type.Object(
   {
     sample: Type.Integer(),
-    problem: Nullable(Type.String({ description: 'Why nothing of this row is learned' })),
+    problem: Nullable(
+      Type.String({ description: 'Why nothing of this row is learned: what is wrong with it, where it has errors' }),
+    ),
     notes: Type.Array(
       Type.Object({ code: enumOf(SUPERVISION_FINDINGS), message: Type.String() }, { additionalProperties: false }),
     ),

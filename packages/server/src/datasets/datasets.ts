@@ -77,6 +77,18 @@ export function createDatasets({ paths, roots, home, limits, openUploaded }: Dat
           leakage,
         }
       }),
+
+    pick: (source, samples, { signal, ...options } = {}) =>
+      withFile(source, async (file) => {
+        const task = { ...readAs(file, options), file: opened(file), limits, threads: THREADS }
+        const { report, snapshot, problems } = await offThread(
+          'pickRows',
+          { ...task, samples, snapshots: join(home, 'snapshots') },
+          signal,
+        )
+        if (report.format === null || report.counts.format_mismatch) throw refusal(source, report)
+        return { ...snapshot, format: report.format, problems: new Map(problems) }
+      }),
   }
 }
 

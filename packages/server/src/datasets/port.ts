@@ -30,6 +30,12 @@ export interface Snapshot {
   leakage: Leakage | null
 }
 
+/** Rows of a file that may have errors. */
+export interface Picked extends Pick<Snapshot, 'path' | 'sha256' | 'format'> {
+  /** What is wrong with those that have errors, by their numbers. */
+  problems: Map<number, string>
+}
+
 /** Wherever a path is asked for, the id of an uploaded data set may be given as well. */
 export interface Datasets {
   /** Checks a file that a client named. ServiceError('invalid_path' | 'not_found' | 'forbidden') for the path;
@@ -46,4 +52,7 @@ export interface Datasets {
     format: DatasetFormat | undefined,
     options?: Omit<ReadOptions, 'format'> & Cancellable & { trainedOn?: string | undefined },
   ): Promise<Snapshot>
+  /** Reads the whole file, and writes those of the rows that are good as a snapshot. ServiceError('invalid_dataset') as for a
+   *  snapshot when the file as a whole has no format, or another one. */
+  pick(source: string, samples: number[], options?: ReadOptions & Cancellable): Promise<Picked>
 }

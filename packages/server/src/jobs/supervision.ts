@@ -4,13 +4,14 @@ import {
   isDatasetId,
   type PreviewRequest,
   type PreviewResponse,
+  type PreviewRow,
   ServiceError,
   type SupervisionReport,
   type ValidateRequest,
   type ValidateResponse,
 } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
-import type { Datasets, ReadOptions, Snapshot } from '../datasets/port.ts'
+import type { Datasets, Picked, ReadOptions, Snapshot } from '../datasets/port.ts'
 import type { Engine } from '../engine/port.ts'
 import type { ClientPaths } from '../files/port.ts'
 import type { Models } from '../models/port.ts'
@@ -20,7 +21,7 @@ import { atField, workingEngine } from './resolve.ts'
 export interface SupervisionDeps {
   config: Pick<Config, 'home' | 'roots'>
   engine: Pick<Engine, 'ready' | 'inspect' | 'preview'>
-  datasets: Pick<Datasets, 'validate' | 'snapshot'>
+  datasets: Pick<Datasets, 'validate' | 'snapshot' | 'pick'>
   models: Pick<Models, 'resolve' | 'ensureText'>
   paths: Pick<ClientPaths, 'openFile'>
 }
@@ -29,7 +30,8 @@ export interface SupervisionService {
   /** The report of a data set, with a model named also of what training would make of its rows. ServiceErrors: those of
    *  paths and models, rate_limited, unavailable without an engine; the signal's reason once that aborts. */
   validate(request: ValidateRequest, signal: AbortSignal): Promise<ValidateResponse>
-  /** The masks of some rows. ServiceErrors: these, and invalid_dataset. */
+  /** The masks of some rows, and what is wrong with those that have errors. ServiceErrors: these, and invalid_dataset for a
+   *  file that can't be read as rows of one format. */
   preview(request: PreviewRequest, signal: AbortSignal): Promise<PreviewResponse>
 }
 
@@ -68,7 +70,12 @@ export function createSupervision({ config, engine, datasets, models, paths }: S
   }
 
   /** What the inspect process is asked of a snapshot with a model. */
-  async function asked(snapshot: Snapshot, model: string, settings: Settings, signal: AbortSignal) {
+  async function asked(
+    snapshot: Pick<Snapshot, 'path' | 'sha256' | 'format'>,
+    model: string,
+    settings: Settings,
+    signal: AbortSignal,
+  ) {
     const modelPath = await atField('model_name', async () =>
       models.ensureText(await models.resolve(model), { signal }),
     )
@@ -88,6 +95,21 @@ export function createSupervision({ config, engine, datasets, models, paths }: S
         packing: null,
         cache_path: tokenCache(config.home),
       },
+    }
+  }
+
+  /** Of a file without errors its snapshot, which is made once; of another one only these rows are taken. */
+  async function rowsOf(
+    source: string,
+    options: ReadOptions,
+    samples: number[],
+    signal: AbortSignal,
+  ): Promise<Pick<Snapshot, 'path' | 'sha256' | 'format'> & Partial<Picked>> {
+    try {
+      return await snapshotOf(source, options, signal)
+    } catch (error) {
+      if (!(error instanceof ServiceError) || error.code !== 'invalid_dataset') throw error
+      return await datasets.pick(source, samples, { ...options, signal })
     }
   }
 
@@ -121,13 +143,19 @@ export function createSupervision({ config, engine, datasets, models, paths }: S
     async preview({ file_path, dataset_format, columns, tags, model_name, samples, ...settings }, signal) {
       await workingEngine(engine, 'A preview')
       const options = { format: dataset_format, columns, tags }
-      const snapshot = await atField('file_path', () => snapshotOf(file_path, options, signal))
-      const command = await asked(snapshot, model_name, settings, signal)
+      const taken = await atField('file_path', () => rowsOf(file_path, options, samples, signal))
+      const command = await asked(taken, model_name, settings, signal)
       const rows = await named(engine.preview({ ...command, samples }, { signal }))
-      return { model_name, format: snapshot.format, rows }
+      return { model_name, format: taken.format, rows: rows.map((row) => withError(row, taken.problems)) }
     },
   }
 }
+
+/** The engine knows good rows alone. */
+const withError = (row: PreviewRow, problems: Picked['problems'] = new Map()): PreviewRow => ({
+  ...row,
+  problem: problems.get(row.sample) ?? row.problem,
+})
 
 const isThere = (path: string): Promise<boolean> =>
   access(path).then(

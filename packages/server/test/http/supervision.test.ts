@@ -5,6 +5,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { until } from '../engine/fake.ts'
 import { ADMIN, alpacaRows, contractErrors, createService, putModel, type Service } from './service.ts'
 
+const TURNS = [
+  { from: 'human', value: 'Where is it?' },
+  { from: 'gpt', value: 'It is here.' },
+]
+
 let service: Service
 let url: string
 beforeAll(async () => {
@@ -12,6 +17,7 @@ beforeAll(async () => {
   await putModel(join(service.folder, 'tiny'))
   await writeFile(join(service.folder, 'data.json'), JSON.stringify(alpacaRows(3)))
   await writeFile(join(service.folder, 'bad.json'), JSON.stringify([...alpacaRows(3), { instruction: 7 }]))
+  await writeFile(join(service.folder, 'mixed.json'), JSON.stringify([...alpacaRows(3), { conversations: TURNS }]))
   url = await service.app.listen({ host: '127.0.0.1', port: 0 })
 })
 afterAll(() => service.close())
@@ -125,13 +131,29 @@ describe('the preview', () => {
     [{ samples: [] }, 422, 'samples'],
     [{ samples: Array.from({ length: 21 }, (_, i) => i) }, 422, 'samples'],
     [{ samples: [-1] }, 422, 'samples.0'],
-    [{ file_path: 'bad.json' }, 400, 'file_path'],
+    [{ file_path: 'mixed.json' }, 400, 'file_path'],
+    [{ file_path: 'bad.json', dataset_format: 'sharegpt' }, 400, 'file_path'],
+    [{ file_path: 'bad.json', model_name: './nothing' }, 404, 'model_name'],
     [{ dataset_format: 'sharegpt' }, 400, 'file_path'],
     [{ model_name: './nothing' }, 404, 'model_name'],
     [{ max_seq_length: 1013 }, 400, 'model_name'],
   ])('%j is refused', async (change, status, field) => {
     const answer = await preview(change)
     expect([answer.status, answer.body.errors?.[0].field], JSON.stringify(answer.body)).toEqual([status, field])
+  })
+
+  test('of a file with errors shows its good rows, and what is wrong with the others', async () => {
+    const { status, body } = await preview({ file_path: 'bad.json', samples: [1, 3, 9] })
+    expect(status, JSON.stringify(body)).toBe(200)
+    expect(contractErrors('datasetsPreview', body)).toEqual([])
+    expect(body.rows).toEqual([
+      { sample: 1, problem: 'gone', notes: [], texts: [] },
+      { sample: 3, problem: expect.stringContaining('"instruction" must be a string'), notes: [], texts: [] },
+      { sample: 9, problem: 'gone', notes: [], texts: [] },
+    ])
+    const used = (await log()).trim().split('\n').at(-1)?.replace('preview ', '') ?? ''
+    const rows = (await readFile(used, 'utf8')).trim().split('\n')
+    expect(rows.map((row) => JSON.parse(row).sample)).toEqual([1])
   })
 
   test('reads a file again only when it, or its snapshot, has changed', async () => {

@@ -3,8 +3,9 @@ import { cleanFile } from '../library/clean.ts'
 import { splitFile } from '../library/split-rows.ts'
 import { takeIn } from '../library/take-in.ts'
 import { check } from './check.ts'
+import { pickRows } from './pick.ts'
 
-export const JOBS = { check, takeIn, splitFile, cleanFile }
+export const JOBS = { check, takeIn, splitFile, cleanFile, pickRows }
 
 export type Jobs = typeof JOBS
 export type JobName = keyof Jobs
