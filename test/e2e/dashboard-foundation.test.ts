@@ -32,8 +32,32 @@ test('browsers get the page at every address of it, programs the answers of the 
     expect(await page.text()).not.toMatch(/<script>|<style| style=| on\w+=/)
   }
   expect((await server.request('GET', '/')).body).toMatchObject({ status_code: 404, error_type: 'NotFoundError' })
-  const wrong = await fetch(`${server.url}/experiments/a/b`, { headers: asBrowser })
-  expect(await wrong.json()).toMatchObject({ status_code: 404 })
+})
+
+test('of an address that nothing has browsers get a page that says so, programs the error of the API', async () => {
+  for (const path of ['/experiments/a/b', '/helth', '/assets/none.js', '/%20', '/new/x?y=z']) {
+    const page = await fetch(server.url + path, { headers: { ...asBrowser, 'if-none-match': '*', range: 'bytes=0-1' } })
+    expect(page.status, path).toBe(404)
+    expect(page.headers.get('content-type')).toContain('text/html')
+    expect(page.headers.get('content-security-policy')).toContain("default-src 'self'")
+    expect(page.headers.get('vary')).toContain('Accept')
+    expect(await page.text()).toContain('<script type="module"')
+    const head = await fetch(server.url + path, { method: 'HEAD', headers: asBrowser })
+    expect([head.status, head.headers.get('content-type')]).toEqual([404, page.headers.get('content-type')])
+    for (const headers of [{}, { accept: '*/*' }, { accept: 'application/json' }] as Record<string, string>[]) {
+      const answer = await fetch(server.url + path, { headers })
+      expect(answer.headers.get('content-type')).toContain('application/json')
+      expect(await answer.json()).toMatchObject({ status_code: 404, error_type: 'NotFoundError' })
+    }
+  }
+  const asked = async (path: string, method = 'GET') => {
+    const answer = await fetch(server.url + path, { method, headers: asBrowser })
+    return { status: answer.status, body: await answer.json() }
+  }
+  // What the API has is answered by it, whoever asks.
+  expect(await asked('/train/start')).toMatchObject({ status: 405, body: { error_type: 'MethodNotAllowedError' } })
+  expect(await asked('/train/mine/status')).toMatchObject({ status: 401 })
+  expect(await asked('/helth', 'POST')).toMatchObject({ status: 404, body: { error_type: 'NotFoundError' } })
 })
 
 test('files with hashed names are kept for ever; one that is not there is an error of the API', async () => {
@@ -102,6 +126,19 @@ describe.runIf(browserPath)('in a browser', () => {
     await page.goBack()
     await page.getByRole('heading', { level: 1, name: 'Server' }).waitFor()
     await expectSound(watched)
+    await page.context().close()
+  })
+
+  test.each([KEY, null])('an address that nothing has leads home (key %s)', async (key) => {
+    const watched = await openPage(browser, `${server.url}/experiments/a/b`, { key })
+    const { page } = watched
+    await page.getByRole('heading', { name: 'There is no such page' }).waitFor()
+    // The browser itself tells of the answer 404.
+    expect(watched.errors.splice(0)).toEqual([expect.stringContaining('404')])
+    expect(await page.title()).toContain('Not found')
+    await expectSound(watched)
+    await page.getByRole('link', { name: 'To the experiments' }).click()
+    await page.getByRole('heading', { level: 1, name: key ? 'Experiments' : 'Sign in' }).waitFor()
     await page.context().close()
   })
 

@@ -13,7 +13,7 @@ import type { ClientPaths } from './files/port.ts'
 import { limitArrival } from './http/arrival.ts'
 import { compare } from './http/compare.ts'
 import { datasets } from './http/datasets.ts'
-import { BODY_LIMIT, clientError, notFound, refuseOddities, sendError } from './http/errors.ts'
+import { BODY_LIMIT, clientError, refuseOddities, sendError } from './http/errors.ts'
 import { evaluate } from './http/evaluate.ts'
 import { files } from './http/files.ts'
 import { fineTuning } from './http/fine-tuning.ts'
@@ -34,7 +34,7 @@ import { securityHeaders } from './http/security-headers.ts'
 import type { SseTimes } from './http/sse.ts'
 import { train } from './http/train.ts'
 import { schemaCompiler } from './http/validation.ts'
-import { addWeb } from './http/web.ts'
+import { addWeb, sendNotFound } from './http/web.ts'
 import type { JobChanges } from './jobs/changes.ts'
 import type { JobService } from './jobs/port.ts'
 import type { Sweeper } from './jobs/sweeper.ts'
@@ -94,7 +94,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   // fast-json-stringify would drop every key that a schema doesn't name.
   app.setReplySerializer((answer) => `${JSON.stringify(answer)}\n`)
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply))
-  app.setNotFoundHandler(notFound)
+  app.setNotFoundHandler(sendNotFound(deps.webFolder))
   refuseOddities(app)
   acceptJsonOnly(app)
   const headers = securityHeaders()

@@ -5,6 +5,7 @@ import { EmptyState, ErrorState, Loading } from './components/states.tsx'
 import { Toasts } from './components/toast.tsx'
 import { online, returns } from './live/connection.ts'
 import { forgetJobs } from './live/jobs.ts'
+import { NotFound } from './not-found.tsx'
 import { type Page, type PageProps, pageAt } from './pages.ts'
 import { path } from './router.ts'
 import { apiKey, can, client, learnScopes } from './session.ts'
@@ -16,17 +17,21 @@ export function App() {
     else if (returns.value >= 0) void learnScopes()
   })
   useSignalEffect(() => (online.value ? undefined : askUntilBack()))
-  if (apiKey.value === null) return <SignIn />
   const found = pageAt(path.value)
+  // That there is nothing can be told without a key.
+  if (apiKey.value === null)
+    return found ? (
+      <SignIn />
+    ) : (
+      <main class="sign-in" id="main">
+        <NotFound />
+      </main>
+    )
   return (
     <>
       <Layout current={found?.page}>
         {found === null ? (
-          <EmptyState
-            title="There is no such page"
-            text={`Nothing is at ${path.value}.`}
-            action={{ label: 'To the experiments', href: '/' }}
-          />
+          <NotFound />
         ) : can(found.page.scope ?? 'read') ? (
           <Loaded key={found.page.pattern + JSON.stringify(found.params)} page={found.page} params={found.params} />
         ) : (

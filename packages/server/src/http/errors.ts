@@ -67,6 +67,12 @@ export function logError(told: ServiceError, { log }: Pick<FastifyRequest, 'log'
 /** What is missing or unreachable outside of this server needs no stack. */
 const causeOf = ({ cause }: ServiceError) => (cause instanceof Error ? cause.message : undefined)
 
+/** No method of the API and no page has this address. */
+export function isUnknown({ url }: Pick<FastifyRequest, 'url'>): boolean {
+  const path = url.split('?', 1)[0] ?? ''
+  return methodsOf(path).length === 0 && whyAbsent(path) === undefined
+}
+
 export function notFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const path = request.url.split('?', 1)[0] ?? ''
   const methods = methodsOf(path)
