@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> str:
 
 def build(folder: Path, *, jobs: int | None = None) -> None:
     """Makes the extension in `folder`, all at once at the end. NotBuilt when it can't be made."""
-    _check_compiler()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _check_compiler()
     # Beside its place, so that it can be moved there in one step.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".build-") as temporary:
         work = Path(temporary)
@@ -62,12 +62,16 @@ def build(folder: Path, *, jobs: int | None = None) -> None:
 
 
 def _check_compiler() -> None:
+    """Before anything is installed for its sake."""
     named = os.environ.get("CXX")
-    if not any(map(shutil.which, [named] if named else ["c++", "g++", "clang++"])):
+    compiler = next(filter(None, map(shutil.which, [named] if named else ["c++", "g++", "clang++"])), None)
+    if compiler is None:
         raise NotBuilt(f"no C++ compiler ({named or 'Debian, Ubuntu: apt install g++'})")
     headers = Path(sysconfig.get_path("include"))
     if not (headers / "Python.h").exists():
         raise NotBuilt("Python's headers are missing (Debian, Ubuntu: apt install python3-dev)")
+    modern = "#include <bit>\nstatic_assert(std::has_single_bit(8u));\n"
+    _run([compiler, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"], dict(os.environ), "the compiler", modern)
 
 
 def _install_tools(folder: Path) -> dict[str, str]:
@@ -91,9 +95,9 @@ def _new_cmake() -> bool:
     return found is not None and tuple(map(int, found.groups())) >= _CMAKE_AT_LEAST
 
 
-def _run(command: list[str | Path | None], environment: dict[str, str], who: str) -> None:
-    words = [str(word) for word in command]
-    result = subprocess.run(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def _run(command: list[str | Path | None], environment: dict[str, str], who: str, typed: str = "") -> None:
+    words, both = [str(word) for word in command], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    result = subprocess.run(words, env=environment, input=typed, text=True, **both)
     if result.returncode == 0:
         return
     log = location.cache() / "build.log"

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from built_kernels import builder, built
 from mlx_engine import kernels
 from mlx_engine.kernels import loading, location
@@ -52,6 +54,24 @@ def test_without_a_compiler_the_build_says_so_and_so_does_the_engine(tmp_path, m
         found = loading.load_from(location.build_folder())
         assert found.ops is None
         assert found.line == "stock MLX kernels: the fused kernels are not built: no C++ compiler (/nowhere/c++)"
+
+
+def test_a_compiler_that_fails_is_told_in_one_line_of_the_build_and_of_the_engine(tmp_path, monkeypatch):
+    if not compilers():
+        pytest.skip("no kernels are built here")
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\necho In file a.h: >&2\necho a.h:3: error: unknown architecture >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("CXX", str(compiler))
+    log = location.cache() / "build.log"
+    why = f"the compiler failed: a.h:3: error: unknown architecture (all of it: {log})"
+    slower = "Training on this machine's CPU is slower without them."
+    assert builder().main([]) == f"Kernels: not built: {why}. {slower}"
+    assert "In file a.h:" in log.read_text()
+    found = loading.load_from(location.build_folder())
+    assert found.ops is None
+    assert found.line == f"stock MLX kernels: the fused kernels are not built: {why}"
 
 
 def test_nothing_there_and_something_else_there(tmp_path):
