@@ -8,6 +8,8 @@ export interface Choice {
   note?: ComponentChildren
   /** On the right: badges. */
   aside?: ComponentChildren
+  /** The note says why. */
+  disabled?: boolean
 }
 
 export interface ChoicesProps {
@@ -26,12 +28,13 @@ export function Choices({ label, choices, value, onChange, across = false }: Cho
     <fieldset class={across ? 'choices across' : 'choices'}>
       <legend class="visually-hidden">{label}</legend>
       {choices.map((choice) => (
-        <label key={choice.value} class="choice">
+        <label key={choice.value} class={choice.disabled ? 'choice disabled' : 'choice'}>
           <input
             type="radio"
             name={name}
             value={choice.value}
             checked={choice.value === value}
+            disabled={choice.disabled}
             onChange={() => onChange(choice.value)}
           />
           <span class="choice-text">

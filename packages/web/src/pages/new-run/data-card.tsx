@@ -6,7 +6,7 @@ import { Card } from '../../components/facts.tsx'
 import { Field } from '../../components/field.tsx'
 import { ErrorState, Loading, Skeleton } from '../../components/states.tsx'
 import { Tabs } from '../../components/tabs.tsx'
-import { ago, count } from '../../format.ts'
+import { ago, count, counted } from '../../format.ts'
 import { useLoad } from '../../live/load.ts'
 import { useSettled } from '../../live/settled.ts'
 import { DropZone } from '../data/drop-zone.tsx'
@@ -30,16 +30,16 @@ export function DataCard({ path, error, onPath, check, onLength }: DataCardProps
     reload,
   } = useLoad((client, signal) => client.datasets.list({ limit: 200 }, { signal }), [])
   const datasets = data?.datasets ?? []
-  const known = datasets.some(({ id }) => id === path)
+  const chosen = datasets.find(({ id }) => id === path)
   const choose = (to: string) => onPath(to, false)
   return (
     <Card title="2. Data">
       <div class="stack">
         <DropZone
           small
-          onUploaded={({ id }) => {
+          onUploaded={({ id, valid_rows }) => {
             reload()
-            choose(id)
+            if (valid_rows > 0) choose(id)
           }}
         />
         {failed && !data ? (
@@ -59,24 +59,46 @@ export function DataCard({ path, error, onPath, check, onLength }: DataCardProps
               autocomplete="off"
               spellcheck={false}
               placeholder="examples/service_alpaca.json"
-              value={known ? '' : path}
+              value={chosen ? '' : path}
               onInput={(event) => onPath(event.currentTarget.value.trim(), true)}
               onChange={(event) => choose(event.currentTarget.value.trim())}
             />
           )}
         </Field>
-        {check && <Checked check={check} onLength={onLength} />}
+        {check ? (
+          <Checked check={check} onLength={onLength} />
+        ) : (
+          chosen &&
+          !chosen.valid && (
+            <p class="notice bad">
+              It has errors, and nothing is trained on part of a file.{' '}
+              <a href={`/data/${chosen.id}`}>Look at its rows, and clean it</a>
+            </p>
+          )
+        )}
       </div>
     </Card>
   )
 }
 
-function choiceOf({ id, name, format, rows, valid, created_at }: DatasetSummary) {
+function choiceOf({ id, name, format, rows, valid_rows, valid, created_at }: DatasetSummary) {
+  const usable = valid_rows === rows ? counted(rows, 'row') : `${count(valid_rows)} of ${counted(rows, 'row')} usable`
+  const kept = `${usable} · ${format ?? 'no format'} · ${ago(created_at)}`
+  const disabled = valid_rows === 0
   return {
     value: id,
     title: name,
-    note: `${count(rows)} rows · ${format ?? 'no format'} · ${ago(created_at)}`,
-    aside: valid ? undefined : <Badge tone="bad">has errors</Badge>,
+    disabled,
+    note: disabled ? (
+      <>
+        {kept}. Nothing could be learned of it: <a href={`/data/${id}`}>what is wrong</a>
+      </>
+    ) : (
+      kept
+    ),
+    aside: valid ? undefined : (
+      <Badge tone="bad">{valid_rows < rows ? `${counted(rows - valid_rows, 'row')} with errors` : 'has errors'}</Badge>
+    ),
   }
 }
 
