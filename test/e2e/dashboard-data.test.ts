@@ -114,6 +114,50 @@ describe.runIf(browserPath)('in a browser', () => {
     await page.context().close()
   }, 300_000)
 
+  test('data with errors are told where they are chosen; what is entered survives a reload; a wrong line of a list is told at its field', async () => {
+    const watched = await open('/new')
+    const { page, errors } = watched
+    const bad = good.map(() => '{"instruction": "What is the capital of France?"}')
+    await page
+      .getByLabel('Files to upload')
+      .setInputFiles([file('half.jsonl', broken.with(9, '{}')), file('none.jsonl', bad)])
+    const none = page.getByRole('radio', { name: /none\.jsonl/ })
+    await none.waitFor()
+    expect(await none.isDisabled()).toBe(true)
+    await page.getByText('0 of 24 rows usable').waitFor()
+    await page.getByRole('link', { name: 'what is wrong' }).waitFor()
+    const half = page.getByRole('radio', { name: /half\.jsonl.*22 of 24 rows usable.*2 rows with errors/ })
+    await half.click()
+    await page.getByText('This file can’t be trained on as it is').waitFor()
+
+    await page.getByLabel('Name', { exact: true }).fill('reloaded')
+    const tags = page.getByLabel('Tags', { exact: false })
+    await page.locator('details', { has: tags }).locator('summary').click()
+    await tags.fill(`fine\n${'x'.repeat(70)}`)
+    await page.getByRole('button', { name: 'Start the run' }).click()
+    await page.getByText(`“${'x'.repeat(24)}…” must have at most 64 characters`).waitFor()
+    expect(await tags.getAttribute('aria-invalid')).toBe('true')
+    expect(await page.getByRole('alert').count()).toBe(1)
+    expect(errors.splice(0)).toEqual([expect.stringContaining('422')])
+    await expectSound(watched)
+
+    await page.reload()
+    await page.getByText('is here again').waitFor()
+    await poll(() => half.isChecked()).toBe(true)
+    expect(await page.getByLabel('Name', { exact: true }).inputValue()).toBe('reloaded')
+    expect(await tags.inputValue()).toBe(`fine\n${'x'.repeat(70)}`)
+    await expectSound(watched)
+    await page.getByRole('button', { name: 'Begin anew' }).click()
+    await poll(() => half.isChecked()).toBe(false)
+    await poll(() => page.getByRole('radio', { name: /SmolLM2/ }).isChecked()).toBe(true)
+    expect(await tags.inputValue()).toBe('')
+    await page.reload()
+    await half.waitFor()
+    expect(await page.getByText('is here again').count()).toBe(0)
+    expect(errors).toEqual([])
+    await page.context().close()
+  }, 300_000)
+
   test('a run: model, upload, report, mask, settings with their errors, estimate, start; and another made of it', async () => {
     const watched = await open('/new', { colorScheme: 'dark' })
     const { page, errors } = watched
@@ -178,6 +222,7 @@ describe.runIf(browserPath)('in a browser', () => {
     await page.getByRole('button', { name: 'Start the run' }).click()
     await heading(page, /sums/).waitFor()
     expect(new URL(page.url()).pathname).toBe('/experiments/sums')
+    expect(await page.evaluate('Object.keys(sessionStorage)')).toEqual(['mlx-training.key'])
 
     await page.goto(`${server.url}/new?from=sums`)
     await page.getByText('With the settings of sums').waitFor()

@@ -42,7 +42,9 @@ export async function learnScopes(): Promise<void> {
 }
 
 export function signOut(because: string | null = null): void {
-  sessionStorage.removeItem(STORED)
+  // Whoever signs in next in this tab finds nothing of it; whose key has ended may go on with another.
+  if (because === null) sessionStorage.clear()
+  else sessionStorage.removeItem(STORED)
   signedOutBecause.value = because
   scopes.value = null
   apiKey.value = null

@@ -1,6 +1,7 @@
 /** Starts a run: model, data, settings, what it will take, and the same call for programs. */
 import '../styles/data.css'
 import './new-run/new-run.css'
+import { useState } from 'preact/hooks'
 import { PageHead } from '../components/page-head.tsx'
 import { ErrorState, Skeleton } from '../components/states.tsx'
 import { useLoad } from '../live/load.ts'
@@ -15,6 +16,7 @@ import type { Values } from './new-run/values.ts'
 export default function NewRun() {
   useTitle('New run')
   const asked = query.value
+  const [forms, setForms] = useState(0)
   const continued = asked.get('resume_from')
   const source = asked.get('from') ?? continued?.replace(/^fine-tuned\//, '').replace(/@step-\d+$/, '') ?? null
   const { data, error, reload } = useLoad(
@@ -39,7 +41,8 @@ export default function NewRun() {
         <Skeleton lines={8} />
       ) : (
         <Form
-          key={source ?? ''}
+          key={`${forms} ${asked}`}
+          onAnew={() => setForms(forms + 1)}
           initial={initial(data, {
             dataset: asked.get('dataset'),
             validation: asked.get('validation'),

@@ -10,6 +10,8 @@ import { navigate } from '../../router.ts'
 import { client } from '../../session.ts'
 import { commandsOf } from './commands.ts'
 import { DataCard } from './data-card.tsx'
+import { forgetDraft, isEntered, keepDraft, keptDraft } from './draft.ts'
+import { atFields } from './errors.ts'
 import { Estimate } from './estimate.tsx'
 import { problemsOf, requestOf } from './form.ts'
 import { MethodCard } from './method-card.tsx'
@@ -22,13 +24,16 @@ export interface FormProps {
   preset: string | null
   /** The run whose settings these are. */
   source: string | null
+  /** Asks for another form in its place. */
+  onAnew: () => void
 }
 
 type Errors = Readonly<Record<string, string>>
 
-export function Form({ initial, preset: first, source }: FormProps) {
-  const [values, setValues] = useState(initial)
-  const [preset, setPreset] = useState(first)
+export function Form({ initial, preset: first, source, onAnew }: FormProps) {
+  const [draft] = useState(keptDraft)
+  const [values, setValues] = useState(draft?.values ?? initial)
+  const [preset, setPreset] = useState(draft ? draft.preset : first)
   /** What is wrong, by field; '' is for what belongs to none. */
   const [errors, setErrors] = useState<Errors>({})
   const [busy, setBusy] = useState(false)
@@ -59,12 +64,12 @@ export function Form({ initial, preset: first, source }: FormProps) {
   /** Errors of the API at their fields; others are told as they are. */
   const failWith = (error: unknown) => {
     if (!(error instanceof ApiError)) return toastError(error)
-    const found: Record<string, string> = {}
-    for (const { field, message } of error.errors) found[PARAMETERS.has(field) ? field : ''] ??= message
+    const found = atFields(error.errors, (field) => PARAMETERS.has(field))
     if (error.status === 409 && error.message.includes(`"${name}"`)) found.experiment_name = error.message
     if (Object.keys(found).length === 0) found[''] = error.message
     fail(found)
   }
+  useEffect(() => keepDraft({ values, preset }, initial), [values, preset])
   // The first field that is wrong: seen, and read out.
   useEffect(() => {
     if (told > 0) form.current?.querySelector<HTMLElement>('[aria-invalid], .field-error')?.focus()
@@ -85,6 +90,7 @@ export function Form({ initial, preset: first, source }: FormProps) {
     setBusy(true)
     try {
       const { experiment_name, queue_position } = await client.peek().train.start(request)
+      forgetDraft()
       toast(queue_position > 0 ? `${experiment_name} waits in the queue` : `${experiment_name} starts`)
       navigate(`/experiments/${encodeURIComponent(experiment_name)}`)
     } catch (error) {
@@ -105,6 +111,20 @@ export function Form({ initial, preset: first, source }: FormProps) {
     // No form: Enter in one of its many fields must not start a run.
     <div class="new-run" ref={form}>
       <div class="stack">
+        {draft && isEntered(draft, initial) && (
+          <div class="notice row spread" role="status">
+            <span>What you had entered in this tab is here again.</span>
+            <Button
+              size="small"
+              onClick={() => {
+                forgetDraft()
+                onAnew()
+              }}
+            >
+              Begin anew
+            </Button>
+          </div>
+        )}
         <ModelCard model={model} error={errors.model_name} onModel={named('model_name')} />
         <DataCard
           path={data}
