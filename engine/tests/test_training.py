@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
@@ -110,6 +111,26 @@ def test_other_architectures(tmp_path: Path, model_type: str) -> None:
 
 
 # ---- what can go wrong ----
+
+
+def test_a_model_whose_logits_are_more_than_its_head_s_trains_by_its_own_and_says_so(tmp_path: Path) -> None:
+    """Cohere scales them, as Granite does."""
+    extra = {"logit_scale": 0.25, "layer_norm_eps": 1e-5}
+    base = make_tiny_model(tmp_path / "base", model_type="cohere", **extra)
+    frames = train(train_command(tmp_path, base, questions(7)))
+    assert [w["code"] for w in of(frames, "warning")] == ["full_logits"]
+    (prepared,) = of(frames, "prepared")
+    assert prepared["packing"]
+    assert of(frames, "verified")[0]["ok"]
+    steps = of(frames, "step")
+    assert steps[-1]["loss"] < steps[0]["loss"]
+
+
+def test_a_folder_whose_name_would_be_a_pattern(tmp_path: Path, model: Path) -> None:
+    named = Path(shutil.copytree(model, tmp_path / "a[b]*"))
+    before = Path.cwd()
+    assert of(train(train_command(tmp_path, named, questions(3), max_steps=1)), "verified")[0]["ok"]
+    assert Path.cwd() == before
 
 
 def test_unknown_target_module_lists_what_there_is(tmp_path: Path, model: Path) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
+
+# For what is to come to the same bits: how many threads BLAS and the kernels use is the process's, and may decide the
+# last of them. So of several runs in one process one computes at a time, on all cores.
+TURN = threading.Lock()
 
 
 def usable_cores() -> int:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,13 +37,48 @@ Function = Callable[..., mx.array]
 
 @contextlib.contextmanager
 def patched(kernels: Kernels) -> Iterator[None]:
-    """Inside, models compute with the kernels that are active. For the whole process: enter it on one thread, before
-    others compute."""
-    with contextlib.ExitStack() as stack:
-        for owner, attribute, kernel, make in _replaced_functions():
-            if all(name in kernels for name in kernel.split()):
-                stack.enter_context(_replaced(owner, attribute, make(kernels.ops, getattr(owner, attribute))))
+    """Inside, models compute with the kernels that are active. For the whole process: whoever comes first replaces, for
+    all that come meanwhile on whatever thread, and the last one to leave undoes it. RuntimeError for other kernels than
+    those in place."""
+    _IN_PLACE.enter(kernels)
+    try:
         yield
+    finally:
+        _IN_PLACE.leave()
+
+
+class _InPlace:
+    """What is replaced, as long as anybody is inside of `patched`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._kernels: Kernels | None = None
+        self._replaced = contextlib.ExitStack()
+
+    def enter(self, kernels: Kernels) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._replace(kernels)
+            elif kernels != self._kernels:
+                raise RuntimeError("other kernels are in place")
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._replaced.close()
+
+    def _replace(self, kernels: Kernels) -> None:
+        with contextlib.ExitStack() as stack:
+            for owner, attribute, kernel, make in _replaced_functions():
+                if all(name in kernels for name in kernel.split()):
+                    stack.enter_context(_replaced(owner, attribute, make(kernels.ops, getattr(owner, attribute))))
+            self._kernels, self._replaced = kernels, stack.pop_all()
+
+
+_IN_PLACE = _InPlace()
 
 
 @contextlib.contextmanager

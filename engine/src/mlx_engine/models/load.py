@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from mlx_lm.utils import load_model as load_mlx_model
 from mlx_engine.models import folder
 from mlx_engine.models.quantized import all_known
 from mlx_engine.models.text import context_length, invalid, load_text
+
+_WITHIN = threading.Lock()
 
 
 @dataclass
@@ -52,9 +57,8 @@ def load_model(
     """
     path = Path(path)
     folder.check(path)
-    # From within: mlx-lm looks for weights with glob, to which a folder name with brackets is a pattern.
-    with invalid(path), contextlib.chdir(path):
-        model, config = load_mlx_model(Path(), lazy=True)
+    with invalid(path), _no_pattern(path) as named:
+        model, config = load_mlx_model(named, lazy=True)
     cast = getattr(model, "cast_predicate", lambda _: True)
     model.update(tree_map_with_path(lambda name, p: _cast(p, dtype) if cast(name) else p, model.parameters()))
     if quantize_bits and "quantization" not in config:
@@ -69,6 +73,17 @@ def load_model(
     if not lazy:
         mx.eval(model.parameters())
     return LoadedModel(model, load_text(path, config), config, path)
+
+
+@contextlib.contextmanager
+def _no_pattern(path: Path) -> Iterator[Path]:
+    """The folder by a name that is no pattern: mlx-lm looks for weights with glob, to which one with brackets is. Then
+    from within, one at a time, as the working folder is the process's."""
+    if glob.escape(str(path)) == str(path):
+        yield path
+        return
+    with _WITHIN, contextlib.chdir(path):
+        yield Path()
 
 
 def stays_packed(config: dict[str, Any], quantize_bits: int | None = None) -> bool:

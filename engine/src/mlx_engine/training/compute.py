@@ -16,7 +16,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from mlx_engine import blas, kernels
-from mlx_engine.cores import usable_cores
+from mlx_engine.cores import TURN, usable_cores
 from mlx_engine.data.batches import Batch, collate, pack
 from mlx_engine.data.examples import Example
 from mlx_engine.data.tokenize import Dataset
@@ -283,7 +283,7 @@ class Compute:
         mx.eval(parameters)  # what is not evaluated yet belongs to this thread's stream
         lanes = min(self.side_by_side(cut.sizes, cut.at_once), max(1, len(share)))
         each = self._cores // lanes
-        with blas.threads(each), kernels.threads(each):
+        with TURN, blas.threads(each), kernels.threads(each):
             yield from self._lanes.map(
                 lambda lane, i: work(lane, parameters, share[i]),
                 len(share),

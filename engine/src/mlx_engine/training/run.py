@@ -12,6 +12,7 @@ import mlx.core as mx
 import msgspec
 
 from mlx_engine import kernels
+from mlx_engine.cores import TURN
 from mlx_engine.models.record import template_sha256
 from mlx_engine.process import Engine
 from mlx_engine.protocol import Checkpoint, EngineError, Rollback, Train
@@ -102,8 +103,9 @@ class Run:
         """One optimiser step; evaluated when it returns."""
         self._arrays = {}  # lets MLX reuse the old arrays' memory for the new ones
         self._optimizer.learning_rate = rate
-        self._optimizer.update(self.subject.model, gradients)
-        mx.eval(self.subject.model.trainable_parameters(), self._optimizer.state)
+        with TURN:
+            self._optimizer.update(self.subject.model, gradients)
+            mx.eval(self.subject.model.trainable_parameters(), self._optimizer.state)
         self._hold()
 
     def _hold(self) -> None:
