@@ -3,8 +3,9 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import type { HealthResponse } from '@mlx-training/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ALPACA, KEY, makeTinyModel, ROOT, Server, workFolder } from './support.ts'
+import { ALPACA, KEY, makeTinyModel, PYTHON, ROOT, Server, workFolder } from './support.ts'
 
 // The built command line against the real server and engine, on a tiny model.
 const MAIN = join(ROOT, 'packages', 'cli', 'dist', 'main.js')
@@ -404,10 +405,17 @@ test.each(['bash', 'fish', 'zsh'])('completion for %s names the commands', async
   expect((await promisify(execFile)('bash', ['-c', script])).stdout).toBe('train\n')
 })
 
+async function engineOf(of: Server): Promise<HealthResponse['engine']> {
+  const ask = async () => (await of.request<HealthResponse>('GET', '/health')).body.engine
+  await expect.poll(async () => (await ask()).state, { timeout: 60_000 }).toBe('ready')
+  return ask()
+}
+
 test('doctor tells what is well and how to mend what is not', async () => {
+  const engine = await engineOf(server)
   const { code, out } = await run(['doctor', '--json'], {
     HF_HUB_OFFLINE: '1',
-    MLX_TRAINING_PYTHON: join(ROOT, '.venv', 'bin', 'python'),
+    MLX_TRAINING_PYTHON: PYTHON,
   })
   const findings = JSON.parse(out) as { what: string; ok: boolean; mend: string | null }[]
   expect(findings.map(({ what }) => what)).toEqual([
@@ -417,6 +425,7 @@ test('doctor tells what is well and how to mend what is not', async () => {
     'database',
     'engine',
     'speed',
+    ...(engine.kernels === null ? [] : ['kernels']),
     'data',
     'disk',
     'hub',
@@ -427,3 +436,34 @@ test('doctor tells what is well and how to mend what is not', async () => {
   expect(dead.code).toBe(1)
   expect(dead.out).toContain('mlx-training serve')
 })
+
+test('doctor and /health name the kernels that the engine uses, or why it uses none', async () => {
+  const off = await Server.start(folder.path, {
+    MLX_TRAINING_HOME: join(folder.path, 'without'),
+    MLX_TRAINING_KERNELS: 'no',
+  })
+  try {
+    for (const [of, env, line] of [
+      [server, {}, /^(fused kernels \(\w+\): attention, |stock MLX kernels: the fused kernels are not built: )/],
+      [off, { MLX_TRAINING_KERNELS: 'false' }, /^stock MLX kernels: the fused kernels are turned off \(MLX_TRAINING_/],
+    ] as const) {
+      const { stdout } = await promisify(execFile)(PYTHON, ['-m', 'mlx_engine.kernels'], {
+        env: { ...process.env, PYTHONPATH: join(ROOT, 'engine', 'src'), ...env },
+      })
+      const { device, kernels } = await engineOf(of)
+      const { out } = await run(['doctor', '--json', '--url', of.url], { HF_HUB_OFFLINE: '1' })
+      const told = (JSON.parse(out) as { what: string; found: string; mend: string | null }[]).filter(
+        ({ what }) => what === 'kernels',
+      )
+      if (device !== 'cpu') {
+        expect([kernels, told]).toEqual([null, []])
+        continue
+      }
+      expect(kernels).toBe(stdout.trim())
+      expect(kernels).toMatch(line)
+      expect(told).toMatchObject([{ found: kernels, mend: kernels?.startsWith('fused') ? null : expect.any(String) }])
+    }
+  } finally {
+    await off.stop()
+  }
+}, 120_000)

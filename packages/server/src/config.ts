@@ -54,6 +54,8 @@ export interface Config {
     readonly yieldMs: number
   }
   readonly python: string
+  /** Whether a CPU may compute with the fused ones. */
+  readonly kernels: boolean
   readonly engineSource: string
   /** Models imported at set-up. */
   readonly bundledModels: string
@@ -237,6 +239,7 @@ export function loadConfig(environment: Env = process.env, cwd: string = process
       maxExpansionRatio: integer('MLX_TRAINING_MAX_EXPANSION_RATIO', 200, 1, 2000),
     },
     python: path('MLX_TRAINING_PYTHON', join(PROJECT_ROOT, '.venv', 'bin', 'python')),
+    kernels: flag('MLX_TRAINING_KERNELS', true),
     engineSource: join(PROJECT_ROOT, 'engine', 'src'),
     bundledModels: path('MLX_TRAINING_BUNDLED_MODELS', join(PROJECT_ROOT, '.models')),
     hub: {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import mlx.core as mx
 
 from mlx_engine.kernels import location, selftest
 from mlx_engine.kernels.ops import NAMES, Ops
+
+VARIABLE = "MLX_TRAINING_KERNELS"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ def load() -> Kernels:
     """Of this process, once. Takes 0.1 to 0.3 s when there are kernels."""
     if mx.default_device() != mx.Device(mx.cpu):
         return _none("the fused kernels are for CPUs")
+    if os.environ.get(VARIABLE) == "false":
+        return _none(f"the fused kernels are turned off ({VARIABLE}=false)")
     if why := location.unsupported():
         return _none(why)
     return load_from(location.build_folder())

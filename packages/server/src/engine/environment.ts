@@ -1,6 +1,9 @@
 import type { Config } from '../config.ts'
 import { FAILPOINTS } from '../files/failpoints.ts'
 
+/** What every engine process is started by. */
+export type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'kernels'>>
+
 const PASSED_ON =
   /^(PATH|HOME|LANG|LC_[A-Z]+|TMPDIR|TZ|LD_LIBRARY_PATH|MLX_(?!TRAINING_)\w+|OMP_\w+|MKL_\w+|KMP_\w+|CUDA_\w+)$/
 
@@ -9,7 +12,7 @@ const PASSED_ON =
  * server's own settings. It never goes to the network.
  */
 export function engineEnvironment(
-  config: Pick<Config, 'engineSource'>,
+  config: Pick<EngineConfig, 'engineSource' | 'kernels'>,
   environment: NodeJS.ProcessEnv = process.env,
 ): Record<string, string> {
   const passed = Object.entries(environment).filter((entry): entry is [string, string] => {
@@ -18,6 +21,7 @@ export function engineEnvironment(
   })
   return {
     ...Object.fromEntries(passed),
+    ...(config.kernels === false && { MLX_TRAINING_KERNELS: 'false' }),
     PYTHONPATH: config.engineSource,
     PYTHONUNBUFFERED: '1',
     PYTHONUTF8: '1',

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { type FrameOf, ServiceError, type TrainCommand } from '@mlx-training/contract'
-import type { Config } from '../config.ts'
+import type { EngineConfig } from './environment.ts'
 import { toServiceError } from './errors.ts'
 import { explain, ranOutOfMemory } from './exit.ts'
 import type { Estimate } from './port.ts'
@@ -11,11 +11,7 @@ import type { Task } from './tasks.ts'
  * Runs `mlx_engine.estimate`. It tells what it knows before it measures, so that memory running out is an answer as well.
  * Rejects with ServiceErrors.
  */
-export function estimate(
-  config: Pick<Config, 'python' | 'engineSource' | 'home'>,
-  command: TrainCommand,
-  deadlines?: Partial<Deadlines>,
-): Task<Estimate> {
+export function estimate(config: EngineConfig, command: TrainCommand, deadlines?: Partial<Deadlines>): Task<Estimate> {
   let estimated: FrameOf<'estimated'> | null = null
   let error: FrameOf<'error'> | null = null
   const warnings: string[] = []

@@ -1,13 +1,11 @@
 import { join } from 'node:path'
 import { type EvaluateCommand, type FrameOf, ServiceError } from '@mlx-training/contract'
-import type { Config } from '../config.ts'
+import type { EngineConfig } from './environment.ts'
 import { toServiceError } from './errors.ts'
 import { explain, ranOutOfMemory } from './exit.ts'
 import type { HeldOutLosses } from './port.ts'
 import { type Deadlines, EngineProcess } from './process.ts'
 import type { Task } from './tasks.ts'
-
-type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'>
 
 /** Each halves what is computed at a time. */
 const MEMORY_LEVELS = 4

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { type Frame, type FrameOf, ServiceError } from '@mlx-training/contract'
 import type { Config } from '../config.ts'
+import type { EngineConfig } from './environment.ts'
 import { toServiceError } from './errors.ts'
 import { explain } from './exit.ts'
 import type { Engine } from './port.ts'
@@ -22,9 +23,9 @@ interface Options {
   onBusy?(busy: boolean): void
 }
 
-type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>
+type GenerationConfig = EngineConfig & Partial<Pick<Config, 'generation'>>
 
-export function createGeneration(config: EngineConfig, options: Options): Pick<Engine, 'generate' | 'close'> {
+export function createGeneration(config: GenerationConfig, options: Options): Pick<Engine, 'generate' | 'close'> {
   let server: Server | null = null
   let closed = false
   let open = 0
@@ -88,7 +89,7 @@ class Server {
   #count = 0
   #lastError: FrameOf<'error'> | null = null
 
-  constructor(config: EngineConfig, options: Options, leave: () => void) {
+  constructor(config: GenerationConfig, options: Options, leave: () => void) {
     this.#idle = options.idle
     this.#leave = leave
     this.#process = new EngineProcess(config, {

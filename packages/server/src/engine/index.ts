@@ -2,6 +2,7 @@
 import { type EngineHealth, ServiceError } from '@mlx-training/contract'
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
+import type { EngineConfig } from './environment.ts'
 import { estimate } from './estimate.ts'
 import { evaluate } from './evaluate.ts'
 import { createGeneration } from './generation.ts'
@@ -27,7 +28,7 @@ const LONGEST_PAUSE_MS = 300_000
 
 /** Starts the probe at once, and again while it finds no engine that works. Nothing here throws for want of a Python: `health` tells. */
 export function createEngine(
-  config: Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>,
+  config: EngineConfig & Partial<Pick<Config, 'generation'>>,
   log: Pick<BaseLogger, 'info' | 'warn' | 'debug'>,
   { deadlines, idle = (config.generation?.idleSeconds ?? 600) * 1000, reprobe = 10_000 }: EngineOptions = {},
 ): Engine {

@@ -10,7 +10,7 @@ import {
 } from '@mlx-training/contract'
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
-import type { Config } from '../config.ts'
+import type { EngineConfig } from './environment.ts'
 import { toServiceError } from './errors.ts'
 import { explain } from './exit.ts'
 import type { Engine, Inspection } from './port.ts'
@@ -31,8 +31,6 @@ interface Options {
   idle: number
   onCrash(reason: string): void
 }
-
-type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'>
 
 const previewRows = Compile(Type.Array(PreviewRow))
 

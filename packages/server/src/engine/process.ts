@@ -3,8 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { type Command, type Frame, ServiceError } from '@mlx-training/contract'
-import type { Config } from '../config.ts'
-import { engineEnvironment } from './environment.ts'
+import { type EngineConfig, engineEnvironment } from './environment.ts'
 import type { ProcessEnd } from './exit.ts'
 import { lines, ProtocolError, parseFrame } from './frames.ts'
 import { memoryShare, oomKills } from './memory.ts'
@@ -55,7 +54,7 @@ export class EngineProcess {
   readonly #oomKills = oomKills()
 
   /** ServiceError('unavailable') when Python can't be started. */
-  constructor(config: Pick<Config, 'python' | 'engineSource' | 'home'>, options: EngineProcessOptions) {
+  constructor(config: EngineConfig, options: EngineProcessOptions) {
     this.#deadlines = { ...DEADLINES, ...options.deadlines }
     this.#output = new Output(options.logFile, options.onLine)
     this.#child = spawn(config.python, ['-m', `mlx_engine.${options.module}`, ownerArgument(config.home)], {

@@ -1,12 +1,10 @@
 /** Engine processes that do one thing and end: the probe at start, the import of a GGUF file. */
 import { join } from 'node:path'
 import { type EngineHealth, type FrameOf, ServiceError } from '@mlx-training/contract'
-import type { Config } from '../config.ts'
+import type { EngineConfig } from './environment.ts'
 import { toServiceError } from './errors.ts'
 import { explain } from './exit.ts'
 import { type Deadlines, EngineProcess } from './process.ts'
-
-type EngineConfig = Pick<Config, 'python' | 'engineSource' | 'home'>
 
 export interface Task<T> {
   result: Promise<T>

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { Frame, FrameOf, TrainCommand } from '@mlx-training/contract'
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config.ts'
+import type { EngineConfig } from './environment.ts'
 import { explain, ranOutOfMemory } from './exit.ts'
 import type { TrainingExit, TrainingProcess } from './port.ts'
 import { DEADLINES, type Deadlines, EngineProcess } from './process.ts'
@@ -9,7 +10,7 @@ import type { RightOfWay } from './right-of-way.ts'
 
 /** Starts `mlx_engine.train`; its log goes to `$HOME/runs/JOB_ID/engine.log`. */
 export function startTraining(
-  config: Pick<Config, 'python' | 'engineSource' | 'home'> & Partial<Pick<Config, 'generation'>>,
+  config: EngineConfig & Partial<Pick<Config, 'generation'>>,
   command: TrainCommand,
   onFrame: (frame: Frame) => Promise<void> | void,
   log: Pick<BaseLogger, 'debug'>,

@@ -19,6 +19,7 @@ test('defaults', () => {
     home: join(folder, 'data'),
     apiKey: null,
     requireAuth: false,
+    kernels: true,
     maxConcurrentJobs: 1,
     roots: { datasets: [folder, homedir()], outputs: [folder, homedir()], models: [folder, homedir()] },
     providers: { ollama: { baseUrl: 'http://127.0.0.1:11434' } },
