@@ -189,6 +189,35 @@ def test_attention(ops, seed, queries, cached, kv_heads, group, dims, form):
 @few
 @given(
     seed=seeds,
+    queries=st.integers(1, 2),
+    keys=st.integers(2, 1100),
+    kv_heads=st.integers(1, 3),
+    group=st.integers(1, 9),
+    dims=st.sampled_from([5, 64, 80, 128]),
+    layout=st.sampled_from(["a pool's", "heads last", "in order"]),
+    window=st.sampled_from([0, 0, 300]),
+)
+def test_attention_of_few_queries(ops, seed, queries, keys, kv_heads, group, dims, layout, window):
+    """Without a BLAS, over several tiles of keys: what a token that is decoded needs."""
+    random = np.random.default_rng(seed)
+    q, d_out = (strided(random, (2, kv_heads * group, queries, dims)) for _ in "12")
+    if layout == "a pool's":
+        k, v = (strided(random, (2, kv_heads, keys + 7, dims), repeated=False)[:, :, :keys] for _ in "12")
+    elif layout == "heads last":
+        k, v = (mx.array(random.normal(size=(2, keys, kv_heads, dims)).astype(np.float32)) for _ in "12")
+        k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+    else:
+        k, v = (mx.array(random.normal(size=(2, kv_heads, keys, dims)).astype(np.float32)) for _ in "12")
+    starts = random.integers(0, keys - queries + 1, (2, queries)).astype(np.int32)
+    seen = reference.visible(queries, keys, causal=True, window=window, starts=starts)
+    expected, *_ = reference.attention(*wide(q, k, v), 0.3, seen, *wide(d_out))
+    out = ops.attention(q, k, v, scale=0.3, window=window, starts=mx.array(starts))
+    agree(out, expected, 1e-5)
+
+
+@few
+@given(
+    seed=seeds,
     queries=st.integers(1, 90),
     keys=st.sampled_from([1, 7, 64, 600]),
     kv_heads=st.integers(1, 2),

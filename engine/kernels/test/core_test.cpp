@@ -236,6 +236,8 @@ int main() {
     loops();
     for (int threads : {1, 2}) {
       attention(1, 1, 1, 1, 1, true, 0, false, threads);
+      attention(1, 1050, 6, 2, 64, true, 0, false, threads);
+      attention(2, 600, 3, 1, 37, true, 550, true, threads);
       attention(70, 70, 6, 2, 5, true, 0, false, threads);
       attention(90, 90, 4, 4, 9, true, 0, true, threads);
       attention(65, 100, 2, 1, 16, true, 20, true, threads);

@@ -15,6 +15,10 @@ namespace kernels {
 
 namespace {
 
+// Of a tile with so few rows (a token that is decoded: as many as heads share its keys) the products are no work for a
+// BLAS.
+constexpr Index kFewRows = 8;
+
 void forward(const Attention& a, const Tile& tile, const Heads<const float>& q, const float* k, Index k_row,
              const float* v, Index v_row, const Heads<float>& out, float* lse) {
   const Simd& loops = simd();
@@ -29,12 +33,17 @@ void forward(const Attention& a, const Tile& tile, const Heads<const float>& q, 
   float* const sums = scratch.take(rows);
   std::fill_n(largest, rows, -std::numeric_limits<float>::infinity());
   std::fill_n(sums, rows, 0.0f);
+  const bool few = rows <= kFewRows;
+  if (few) std::fill_n(o, rows * dims, 0.0f);
 
   gather(tile, q, dims, a.scale, packed);
   for (Index key = keys.begin; key < keys.end; key += width) {
     const Index n = std::min(width, keys.end - key);
     const bool first = key == keys.begin;
-    gemm(kPlain, kTransposed, rows, n, dims, 1, packed, dims, k + key * k_row, k_row, 0, scores, n);
+    if (few && k_row == dims)
+      loops.row_products(packed, rows, k + key * k_row, n, dims, scores, n);
+    else
+      gemm(kPlain, kTransposed, rows, n, dims, 1, packed, dims, k + key * k_row, k_row, 0, scores, n);
     for (Index r = 0; r < rows; r++) {
       float* const s = scores + r * n;
       const Attention::Range seen = within(a.visible(tile.batch, tile.begin + r % tile.queries()), key, n);
@@ -55,7 +64,10 @@ void forward(const Attention& a, const Tile& tile, const Heads<const float>& q, 
       largest[r] = m;
       sums[r] += loops.exp_sum(s + seen.begin, m, seen.end - seen.begin);
     }
-    gemm(kPlain, kPlain, rows, dims, n, 1, scores, n, v + key * v_row, v_row, first ? 0 : 1, o, dims);
+    if (few)
+      loops.add_weighted(scores, rows, v + key * v_row, v_row, n, dims, o);
+    else
+      gemm(kPlain, kPlain, rows, dims, n, 1, scores, n, v + key * v_row, v_row, first ? 0 : 1, o, dims);
   }
   for (Index r = 0; r < rows; r++) {
     const Index head = tile.head + r / tile.queries(), i = tile.begin + r % tile.queries();

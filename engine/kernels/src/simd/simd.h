@@ -51,6 +51,10 @@ struct Simd {
   // those of out lie `out_row` apart. The bits of a product don't depend on rows and outs.
   void (*row_products)(const float* x, Index rows, const float* w, Index outs, Index dims, float* out, Index out_row);
 
+  // out[r] += Σ_i factors[r][i] · x[i] for `rows` rows of out and n of x, all of `dims` floats; those of out are
+  // contiguous, of factors `n` apart, of x `x_row`. A row's bits don't depend on the other rows.
+  void (*add_weighted)(const float* factors, Index rows, const float* x, Index x_row, Index n, Index dims, float* out);
+
   // out += (x · a) · b for one x (dims), a (dims, rank), b (rank, outs), all contiguous.
   void (*add_low_rank)(const float* x, const float* a, Index dims, Index rank, const float* b, Index outs, float* out);
 

@@ -190,6 +190,39 @@ void row_products(const float* x, Index rows, const float* w, Index outs, Index 
   for (; o < outs; o++) product_rows<1>(x, rows, w + o * dims, dims, out + o, out_row);
 }
 
+// Chunks of a row of out stay in registers while all of x goes by.
+template <int Rows, int Vectors>
+void add_weighted_tile(const float* factors, const float* x, Index x_row, Index n, Index dims, float* out) {
+  Vector sums[Rows][Vectors];
+  for (int r = 0; r < Rows; r++)
+    for (int v = 0; v < Vectors; v++) sums[r][v] = *reinterpret_cast<const Vector*>(out + r * dims + v * kWidth);
+  for (Index i = 0; i < n; i++, x += x_row)
+    for (int v = 0; v < Vectors; v++) {
+      const Vector xs = *reinterpret_cast<const Vector*>(x + v * kWidth);
+      for (int r = 0; r < Rows; r++) sums[r][v] += factors[r * n + i] * xs;
+    }
+  for (int r = 0; r < Rows; r++)
+    for (int v = 0; v < Vectors; v++) *reinterpret_cast<Vector*>(out + r * dims + v * kWidth) = sums[r][v];
+}
+
+template <int Rows>
+void add_weighted_rows(const float* factors, const float* x, Index x_row, Index n, Index dims, float* out) {
+  Index d = 0;
+  for (; d + 4 * kWidth <= dims; d += 4 * kWidth) add_weighted_tile<Rows, 4>(factors, x + d, x_row, n, dims, out + d);
+  for (; d + kWidth <= dims; d += kWidth) add_weighted_tile<Rows, 1>(factors, x + d, x_row, n, dims, out + d);
+  for (; d < dims; d++)
+    for (int r = 0; r < Rows; r++)
+      for (Index i = 0; i < n; i++)
+        out[r * dims + d] = __builtin_fmaf(factors[r * n + i], x[i * x_row + d], out[r * dims + d]);
+}
+
+void add_weighted(const float* factors, Index rows, const float* x, Index x_row, Index n, Index dims, float* out) {
+  Index r = 0;
+  for (; r + 4 <= rows; r += 4) add_weighted_rows<4>(factors + r * n, x, x_row, n, dims, out + r * dims);
+  for (; r + 2 <= rows; r += 2) add_weighted_rows<2>(factors + r * n, x, x_row, n, dims, out + r * dims);
+  for (; r < rows; r++) add_weighted_rows<1>(factors + r * n, x, x_row, n, dims, out + r * dims);
+}
+
 }  // namespace
 
 #include "simd/simd_packed.h"
@@ -314,6 +347,7 @@ const Simd KERNELS_TABLE(KERNELS_SIMD) = {
     exp_sum_capped,
     attention_row_backward,
     row_products,
+    add_weighted,
     add_low_rank,
     unpack,
     arranged_floats,

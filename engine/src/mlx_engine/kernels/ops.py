@@ -144,6 +144,8 @@ class Ops:
             table = self._table(wavelengths, scale, int(offset.max().item()) + 1)
             self._picked[key] = (table[0][offset], table[1][offset])
         cosines, sines = self._picked[key]
+        if x.shape[0] == 1:
+            return self._extension.rope(x, cosines, sines, 0, traditional=traditional, threads=self.threads)
         rows = x.transpose(2, 1, 0, 3)
         turned = self._extension.rope(rows, cosines, sines, 0, traditional=traditional, threads=self.threads)
         return turned.transpose(2, 1, 0, 3)
