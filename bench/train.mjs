@@ -1,5 +1,5 @@
 // npm run bench:train: our trainer and its peers in turn, on the same rows, the same model and the same LoRA.
-//   npm run bench:train -- [--data ALPACA.json] [--steps N] [--rounds N] [--peers a,b] [--json PATH]
+//   npm run bench:train -- [--data ALPACA.json] [--steps N] [--rounds N] [--peers a,b] [--random SHAPE] [--json PATH]
 //   npm run bench:train -- --growth [--series a,b]
 //   npm run bench:train -- --model-shape smollm2-135m,qwen-0.5b,gemma-0.5b
 // bench/README.md says what is measured and how.
@@ -9,7 +9,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { BUNDLED_MODEL, fail, ROOT, Stop } from '../scripts/lib.mjs'
 import { compare } from './lib/compare.mjs'
-import { PEERS_PYTHON, requireBase, requirePeers, requireProject, WORK } from './lib/environment.mjs'
+import { MODEL, PEERS_PYTHON, requireBase, requirePeers, requireProject, WORK } from './lib/environment.mjs'
 import { grow } from './lib/growth.mjs'
 import { commit, loadAverage, machine, versions } from './lib/machine.mjs'
 import { PEERS } from './lib/peers.mjs'
@@ -39,6 +39,7 @@ const options = (() => {
         peers: { type: 'string' },
         json: { type: 'string' },
         growth: { type: 'boolean', default: false },
+        random: { type: 'string' },
         series: { type: 'string' },
         'model-shape': { type: 'string' },
       },
@@ -59,34 +60,38 @@ async function main() {
   const peers = chosenPeers()
   const data = resolve(options.data)
   const conversations = readAlpaca(data)
-  const withPyTorch = !options.growth && peers.some((name) => !PEERS[name].plain)
+  // A random model is made and looked at by PyTorch whoever trains on it.
+  const withPyTorch = !options.growth && (options.random !== undefined || peers.some((name) => !PEERS[name].plain))
   let base = null
   if (withPyTorch) {
     await requirePeers()
-    base = await requireBase()
+    base = await requireBase(options.random)
   }
   const work = join(WORK, `run-${process.pid}`) // stays, with its logs, when something fails
   const context = {
-    benchmark: options.growth ? 'train-growth' : 'train',
+    benchmark: options.growth ? 'train-growth' : options.random ? `train-${options.random}` : 'train',
     date: new Date().toISOString(),
     ...commit(),
     machine: machine(),
     load_average: loadAverage(),
     versions: versions(withPyTorch ? PEERS_PYTHON : null),
-    settings: { model: BUNDLED_MODEL, ...SETTINGS },
+    settings: { model: options.random ?? BUNDLED_MODEL, ...SETTINGS },
     data: { file: data.startsWith(ROOT) ? relative(ROOT, data) : data.split('/').at(-1), sha256: sha256(data) },
   }
   const found = options.growth
     ? await grow({ conversations, settings: SETTINGS, work, only: options.series?.split(',') ?? [] })
     : await compare({
         names: peers,
+        model: options.random ? base.folder : MODEL,
+        base: base?.folder,
+        shape: options.random ?? 'smollm2-135m',
         rows: choose(conversations, steps * SETTINGS.batch_size, HELD_OUT_ROWS),
         settings: SETTINGS,
         steps,
         rounds,
         work,
       })
-  write({ ...context, ...(base && { base }), ...found })
+  write({ ...context, ...(base && { base: base.logits }), ...found })
   rmSync(work, { recursive: true, force: true })
 }
 

@@ -1,7 +1,7 @@
 // Everybody in turn on the same rows, then one judge over all adapters.
 import { join } from 'node:path'
 import { PYTHON, Stop } from '../../scripts/lib.mjs'
-import { askJson, MODEL } from './environment.mjs'
+import { askJson } from './environment.mjs'
 import { loadAverage, round } from './machine.mjs'
 import { cpuBetween, sum } from './measure.mjs'
 import { PEERS, SLOW_STEPS } from './peers.mjs'
@@ -13,7 +13,8 @@ import { targetsOf } from './train-targets.mjs'
 // With fewer steps than this the first one counts like the others: it is a smaller part of the noise than they are.
 const STEPS_TO_WARM_UP = 8
 
-export async function compare({ names, rows, settings, steps, rounds, work }) {
+/** `model`: ours, `base`: the same for the peers, `shape`: a random one of which steps are looked at. */
+export async function compare({ names, model, base, shape, rows, settings, steps, rounds, work }) {
   const whole = writeSnapshot(join(work, 'rows', 'train.jsonl'), rows.train)
   const few = writeSnapshot(
     join(work, 'few-rows', 'train.jsonl'),
@@ -22,13 +23,15 @@ export async function compare({ names, rows, settings, steps, rounds, work }) {
   const heldOut = writeSnapshot(join(work, 'held-out', 'test.jsonl'), rows.heldOut)
   const runs = Object.fromEntries(names.map((name) => [name, []]))
   const failed = {}
-  const counts = judge(settings, ['--count', whole.path, few.path, heldOut.path])
+  const counts = judge(model, settings, ['--count', whole.path, few.path, heldOut.path])
   for (let i = 1; i <= rounds; i++)
     for (const name of names) {
       const { slow, title, run } = PEERS[name]
       if (slow && i > 1) continue
       process.stdout.write(`• ${title}${rounds > 1 ? ` (${i} of ${rounds})` : ''} … `)
       const task = {
+        model,
+        base,
         rows: slow ? few : whole,
         steps: slow ? Math.min(SLOW_STEPS, steps) : steps,
         output: join(work, `${name}-${i}`),
@@ -47,7 +50,7 @@ export async function compare({ names, rows, settings, steps, rounds, work }) {
       }
     }
   const best = fastest(runs)
-  const judged = judge(settings, ['--held-out', heldOut.path, '--adapters', ...adapters(best)])
+  const judged = judge(model, settings, ['--held-out', heldOut.path, '--adapters', ...adapters(best)])
   const results = best.map(({ output, ...figures }) => ({ ...figures, held_out_loss: round(judged[output], 4) }))
   const found = {
     rows: { train: counts[whole.path], held_out: counts[heldOut.path], base_loss: round(judged.base, 4) },
@@ -59,7 +62,7 @@ export async function compare({ names, rows, settings, steps, rounds, work }) {
     failed,
   }
   console.log(`\n${table(found)}`)
-  return { ...found, steps_of_shapes: measureSteps(['smollm2-135m']) }
+  return { ...found, steps_of_shapes: measureSteps([shape]) }
 }
 
 /** Figures of one run. The first step, which compiles and warms up, counts as the average of the others; what it takes
@@ -114,10 +117,10 @@ function fastest(runs) {
 const adapters = (results) =>
   results.filter(({ name }) => !PEERS[name].slow).map(({ name, output }) => `${PEERS[name].adapter}:${output}`)
 
-const judge = (settings, args) =>
+const judge = (model, settings, args) =>
   askJson(PYTHON, [
     'bench/lib/evaluate.py',
-    ...['--base', MODEL, '--max-seq-length', String(settings.max_seq_length)],
+    ...['--base', model, '--max-seq-length', String(settings.max_seq_length)],
     ...args,
   ])
 

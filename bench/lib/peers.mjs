@@ -2,14 +2,14 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { PYTHON, ROOT, VENV } from '../../scripts/lib.mjs'
-import { BASE, MODEL, PEERS_PYTHON } from './environment.mjs'
+import { PEERS_PYTHON } from './environment.mjs'
 import { measure } from './measure.mjs'
 import { runOurs, trainCommand } from './ours.mjs'
 
 // The reference BLAS needs minutes for a step of 4 rows: this many are enough for a speed, and too few for a loss.
 export const SLOW_STEPS = 2
 
-/** `run({rows, output, log, settings})` resolves to what measure() does; `adapter` is the format it leaves in `output`. */
+/** `run({model, base, rows, output, log, settings})`, base being the model in plain float32, resolves to what measure() does; `adapter` is the format it leaves in `output`. */
 export const PEERS = {
   ours: ours('ours'),
   'ours-qlora': ours('ours, QLoRA (4 bits)', { method: 'qlora' }),
@@ -19,12 +19,12 @@ export const PEERS = {
     title: 'mlx_lm.lora as installed',
     adapter: 'mlx',
     slow: true,
-    run: (task) => runMlxLm(MODEL, {}, task),
+    run: (task) => runMlxLm(task.model, {}, task),
   },
   'mlx-lm-mkl': {
     title: 'mlx_lm.lora, MKL, float32 base',
     adapter: 'mlx',
-    run: (task) => runMlxLm(BASE, { LD_PRELOAD: 'libmkl_rt.so.3', LD_LIBRARY_PATH: join(VENV, 'lib') }, task),
+    run: (task) => runMlxLm(task.base, { LD_PRELOAD: 'libmkl_rt.so.3', LD_LIBRARY_PATH: join(VENV, 'lib') }, task),
   },
   'peft-fp32': {
     title: 'PyTorch + PEFT float32',
@@ -60,14 +60,14 @@ function ours(title, more = {}) {
     plain: true, // needs neither PyTorch nor the float32 base
     title,
     adapter: 'mlx',
-    run: ({ rows, output, log, settings }) =>
-      runOurs(trainCommand({ model: MODEL, rows, output, cache: join(output, 'cache'), settings, ...more }), log),
+    run: ({ model, rows, output, log, settings }) =>
+      runOurs(trainCommand({ model, rows, output, cache: join(output, 'cache'), settings, ...more }), log),
   }
 }
 
-function runPeft(script, options, { rows, output, log, settings }) {
+function runPeft(script, options, { base, rows, output, log, settings }) {
   const args = {
-    '--model': BASE,
+    '--model': base,
     '--rows': rows.path,
     '--output': output,
     '--batch-size': settings.batch_size,

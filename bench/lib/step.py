@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ import mlx_engine  # noqa: F401  (first: it loads MKL)
 # isort: split
 import mlx.core as mx
 import mlx.nn as nn
+from shapes import SHAPES, random_model
 
 from mlx_engine import kernels, platform
 from mlx_engine.models.load import _quantize
@@ -34,42 +34,6 @@ from mlx_engine.protocol import LoraSpec
 from mlx_engine.training.lora import apply_lora
 from mlx_engine.training.loss import Loss
 
-_COMMON = {"rms_norm_eps": 1e-6, "max_position_embeddings": 8192, "tie_word_embeddings": True}
-SHAPES: dict[str, dict[str, Any]] = {
-    "smollm2-135m": {
-        "model_type": "llama",
-        "hidden_size": 576,
-        "num_hidden_layers": 30,
-        "intermediate_size": 1536,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "vocab_size": 49152,
-        "rope_theta": 1e5,
-    },
-    "qwen-0.5b": {
-        "model_type": "qwen2",
-        "hidden_size": 896,
-        "num_hidden_layers": 24,
-        "intermediate_size": 4864,
-        "num_attention_heads": 14,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "rope_theta": 1e6,
-    },
-    "gemma-0.5b": {
-        "model_type": "gemma3_text",
-        "hidden_size": 896,
-        "num_hidden_layers": 18,
-        "intermediate_size": 4096,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 1,
-        "head_dim": 256,
-        "query_pre_attn_scalar": 256,
-        "vocab_size": 262144,
-        "sliding_window": 512,
-        "sliding_window_pattern": 6,
-    },
-}
 _SPEC = LoraSpec(rank=8, alpha=16, dropout=0, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
 _CALL = re.compile(r"^MKL_VERBOSE SGEMM\(\w,\w,(\d+),(\d+),(\d+),.*\) ([\d.]+)(ns|us|ms|s) ", re.MULTILINE)
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -113,10 +77,7 @@ def peak() -> float | None:
 
 def step(shape: str, tokens: int, method: str) -> Callable[[], None]:
     """One step's loss and gradients; three quarters of the positions are supervised."""
-    config = _COMMON | SHAPES[shape]
-    module = importlib.import_module(f"mlx_lm.models.{config['model_type']}")
-    mx.random.seed(0)
-    model = module.Model(module.ModelArgs.from_dict(config))
+    model, config = random_model(shape)
     if method == "qlora":
         _quantize(model, 4)
         unpack_on_use(model)
