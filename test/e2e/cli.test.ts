@@ -461,6 +461,7 @@ test('doctor and /health name the kernels that the engine uses, or why it uses n
       }
       expect(kernels).toBe(stdout.trim())
       expect(kernels).toMatch(line)
+      if (of === off) expect(told[0]?.mend).toContain('without that setting')
       expect(told).toMatchObject([{ found: kernels, mend: kernels?.startsWith('fused') ? null : expect.any(String) }])
     }
   } finally {

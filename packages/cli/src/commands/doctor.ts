@@ -58,9 +58,13 @@ const slow = (gflops: number, backend: string): Finding =>
 /** The engine's own words: which ones, or why none. */
 const kernels = (told: string): Finding => ({
   ...good('kernels', told),
-  mend: told.startsWith('stock')
-    ? 'Training and answers on this CPU are slower without them; npm run setup builds them once the reason is gone'
-    : null,
+  mend: !told.startsWith('stock')
+    ? null
+    : `Training and answers on this CPU are slower without them; ${
+        told.includes('MLX_TRAINING_KERNELS')
+          ? 'start the server without that setting to have them'
+          : 'npm run setup builds them once the reason is gone'
+      }`,
 })
 
 function node(): Finding {

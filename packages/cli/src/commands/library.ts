@@ -6,8 +6,8 @@ import type { CleanInput, DatasetSummary } from '@mlx-training/sdk'
 import { each } from '../each.ts'
 import { EXIT, Stop } from '../exit.ts'
 import { save } from '../save.ts'
-import { bytes, count, time } from '../screen/format.ts'
-import { asJson, harmless, marked, say, table } from '../screen/print.ts'
+import { bytes, count, plural, time } from '../screen/format.ts'
+import { asJson, harmless, marked, note, say, table } from '../screen/print.ts'
 import type { Session } from '../session.ts'
 import { explainReport, type Reading } from './validate.ts'
 
@@ -123,8 +123,10 @@ export async function clean(
   ])
   say(table(['repair', 'changed', 'dropped'], done, [1, 2]))
   say(
-    `\n${count(cleaned.rows_before)} rows before, ${count(cleaned.rows_after)} after${cleaned.dataset ? `: ${cleaned.dataset.id}` : ''}`,
+    `\n${plural(cleaned.rows_before, 'row')} before, ${count(cleaned.rows_after)} after${cleaned.dataset ? `: ${cleaned.dataset.id}` : ''}`,
   )
+  if (cleaned.dataset && !cleaned.dataset.valid)
+    note('It has errors still: rows that have some are left as they are, unless drop_invalid is among the repairs')
 }
 
 export async function remove({ client, json }: Session, ids: string[]): Promise<void> {

@@ -460,6 +460,17 @@ describe('cleaning', () => {
       code: 'invalid_parameters',
       message: "Sample 1 can't be alpaca: it has tools",
     })
+    const unlearned = {
+      messages: [
+        { role: 'user', content: 'q' },
+        { role: 'assistant', content: 'a', weight: 0 },
+      ],
+    }
+    for (const format of ['alpaca', 'prompt_completion'] as const)
+      await expect(clean([unlearned], ['convert'], format)).rejects.toMatchObject({
+        code: 'invalid_parameters',
+        message: `Sample 0 can't be ${format}: it has turns that are not to be learned`,
+      })
     await expect(clean([good], ['convert'])).rejects.toMatchObject({ code: 'invalid_parameters' })
     expect((await folders()).filter((name) => !name.startsWith('ds_'))).toEqual([])
   }, 90_000)

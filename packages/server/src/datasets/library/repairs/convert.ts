@@ -27,6 +27,7 @@ export function convertTo(format: DatasetFormat | undefined): Repair {
   }
 }
 
+const UNLEARNED = 'it has turns that are not to be learned'
 const NO_TURNS = 'it is text without a prompt, so that nobody says it'
 
 /** Plain text after a prompt is an answer to a question. */
@@ -71,7 +72,7 @@ function alpaca(conversation: Conversation): JsonObject | string {
   const system = first?.role === 'system' ? first.content : null
   const exchanges = system === null ? turns : others
   if (tools) return 'it has tools'
-  if (exchanges.some(({ train }) => train === false)) return 'it has turns that are not to be learned'
+  if (exchanges.some(({ train }) => train === false)) return UNLEARNED
   if (exchanges.length === 0 || exchanges.length % 2 === 1) return 'it does not end with an answer to a question'
   if (exchanges.some(({ role }, i) => role !== (i % 2 === 0 ? 'user' : 'assistant')))
     return 'its turns are not questions and answers by turns'
@@ -94,6 +95,7 @@ function promptCompletion(conversation: Conversation): JsonObject | string {
   const [prompt, completion] = turns
   if (turns.length !== 2 || prompt?.role !== 'user' || completion?.role !== 'assistant' || tools)
     return 'it is not one question and one answer'
+  if (turns.some(({ train }) => train === false)) return UNLEARNED
   return { prompt: prompt.content, completion: completion.content }
 }
 
